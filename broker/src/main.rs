@@ -1,0 +1,3 @@
+//! The key service as a program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The same behaviour, everywhere it can run.
