@@ -145,6 +145,8 @@ fn knock(
     patience: &mut Patience<'_>,
 ) -> Result<(Socket, Token), Fault> {
     let [own, given] = sys::stream_pair().map_err(|_| Fault::NoRoom)?;
+    // Before the knock, or the hello may go out before the broker asks for stamps.
+    sys::stamp_messages(own);
     let settled = Socket::settle(own);
     let sent = settled.and_then(|_| hand_in(door, given, patience));
     sys::close(given);

@@ -6,6 +6,8 @@ mod client;
 mod door;
 mod environment;
 mod fault;
+pub mod file_hooks;
+mod files;
 pub mod hooks;
 mod memory;
 mod process;

@@ -98,6 +98,34 @@ impl UserMemory for Further {
     }
 }
 
+/// Structures of which any bytes are a value, and every byte belongs to a field or
+/// is padding that may be shown.
+///
+/// # Safety
+/// Plain fields only: no reference, no enum, no bool.
+pub(crate) unsafe trait Plain: Sized {}
+
+// SAFETY: numbers only.
+unsafe impl Plain for libc::stat {}
+// SAFETY: numbers only.
+unsafe impl Plain for libc::statx {}
+
+/// Reads a structure of the program's; false when it cannot be read.
+pub(crate) fn read_plain<T: Plain>(address: u64, into: &mut T) -> bool {
+    let at = core::ptr::from_mut(into).cast::<u8>();
+    // SAFETY: the bytes of a structure that any bytes may make up, borrowed for writing.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(at, size_of::<T>()) };
+    OwnMemory.read(address, bytes).is_ok()
+}
+
+/// Writes a structure to the program; false when it cannot be written.
+pub(crate) fn write_plain<T: Plain>(address: u64, from: &T) -> bool {
+    let at = core::ptr::from_ref(from).cast::<u8>();
+    // SAFETY: the bytes of a structure that was zeroed whole before it was filled.
+    let bytes = unsafe { core::slice::from_raw_parts(at, size_of::<T>()) };
+    OwnMemory.write(address, bytes).is_ok()
+}
+
 /// No path of the key service is longer, its NUL included.
 const PATH_BUFFER_LEN: usize = 64;
 

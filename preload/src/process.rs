@@ -8,7 +8,7 @@
 #![allow(unsafe_code)] // the page, by address
 
 use core::num::NonZeroUsize;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceNonZeroUsize;
 
@@ -41,6 +41,20 @@ pub(crate) enum Standing {
     },
     /// Nothing can be kept: there is no memory for it.
     Nowhere,
+}
+
+/// True when a thread of this program image has attached.
+static IS_ANNOUNCED: AtomicBool = AtomicBool::new(false);
+
+/// True for one caller in the life of a program image, the first: only that one
+/// tells the broker of a fresh image, for it would forget keyrings at the second.
+pub(crate) fn announce(generation: u32) -> bool {
+    generation == 1 && !IS_ANNOUNCED.swap(true, Ordering::AcqRel)
+}
+
+/// Takes that back, where the broker could not be told.
+pub(crate) fn is_unannounced() {
+    IS_ANNOUNCED.store(false, Ordering::Release);
 }
 
 /// Begins the first generation. In the constructor, so that a vforked child can

@@ -16,7 +16,7 @@ use crate::scratch::{KEPT_LEN, Scratch};
 use crate::socket::Socket;
 use crate::sys;
 
-const FRESH: u32 = 0;
+const UNKNOWN: u32 = 0;
 const SAME: u32 = 1;
 const FORKED: u32 = 2;
 
@@ -46,7 +46,7 @@ impl Slot {
             busy: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             tid: AtomicU32::new(0),
-            origin: AtomicU32::new(FRESH),
+            origin: AtomicU32::new(UNKNOWN),
             socket: AtomicU64::new(0),
             token: [AtomicU64::new(0), AtomicU64::new(0)],
             scratch: AtomicUsize::new(0),
@@ -70,13 +70,13 @@ impl Slot {
         if self.generation.load(Acquire) != generation {
             self.let_go(self.socket.load(Acquire));
             // Only the thread that forked goes on in the child, as its first.
-            let next = if tid == pid && self.origin.load(Relaxed) != FRESH { FORKED } else { FRESH };
+            let next = if tid == pid && self.origin.load(Relaxed) != UNKNOWN { FORKED } else { UNKNOWN };
             self.origin.store(next, Relaxed);
             self.tid.store(tid, Relaxed);
             self.generation.store(generation, Release);
         } else if self.tid.load(Relaxed) != tid {
             self.let_go(self.socket.load(Acquire));
-            self.origin.store(FRESH, Relaxed);
+            self.origin.store(UNKNOWN, Relaxed);
             self.tid.store(tid, Relaxed);
         }
     }
@@ -91,12 +91,13 @@ impl Slot {
         self.generation.load(Acquire) == generation
     }
 
-    /// Where the thread comes from, for its next attaching.
-    pub(crate) fn origin(&self) -> Origin {
+    /// Where the thread comes from, for its next attaching. `None` for one that
+    /// has never attached, nor the one that forked it.
+    pub(crate) fn origin(&self) -> Option<Origin> {
         match self.origin.load(Relaxed) {
-            SAME => Origin::Same(self.token()),
-            FORKED => Origin::ForkedBy(self.token()),
-            _ => Origin::Fresh,
+            SAME => Some(Origin::Same(self.token())),
+            FORKED => Some(Origin::ForkedBy(self.token())),
+            _ => None,
         }
     }
 

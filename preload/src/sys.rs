@@ -161,6 +161,11 @@ pub(crate) fn duplicate(fd: i32, min: i32) -> Result<i32, Refused> {
     call!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, min).map(|fd| fd as i32)
 }
 
+/// Makes one descriptor stand for the same file as another.
+pub(crate) fn replace(fd: i32, by: i32, flags: c_int) {
+    let _ = call!(libc::SYS_dup3, by, fd, flags);
+}
+
 /// Makes a descriptor survive exec.
 pub(crate) fn keep_over_exec(fd: i32) {
     let _ = call!(libc::SYS_fcntl, fd, libc::F_SETFD, 0);
@@ -198,16 +203,18 @@ pub(crate) fn set_patience(fd: i32, wait_ms: u32) {
         tv_sec: i64::from(wait_ms / 1000),
         tv_usec: i64::from(wait_ms % 1000) * 1000,
     };
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        let _ = call!(
-            libc::SYS_setsockopt,
-            fd,
-            libc::SOL_SOCKET,
-            option,
-            core::ptr::from_ref(&wait),
-            size_of::<libc::timeval>()
-        );
-    }
+    set_option(fd, libc::SO_RCVTIMEO, &wait);
+    set_option(fd, libc::SO_SNDTIMEO, &wait);
+}
+
+/// Has the kernel stamp what is sent over a socket with the sender's credentials.
+pub(crate) fn stamp_messages(fd: i32) {
+    set_option(fd, libc::SO_PASSCRED, &1);
+}
+
+fn set_option<T>(fd: i32, option: c_int, value: &T) {
+    let address = core::ptr::from_ref(value);
+    let _ = call!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, option, address, size_of::<T>());
 }
 
 /// Ends one direction of a socket.
@@ -272,22 +279,42 @@ pub(crate) fn receive(fd: i32, into: &mut [u8]) -> Outcome {
     call!(libc::SYS_recvfrom, fd, into.as_mut_ptr(), into.len(), 0, 0, 0)
 }
 
-/// Receives what there is, and a descriptor where one came along.
+/// Room for the credentials that come with every message, and one descriptor.
+#[repr(C, align(8))]
+struct Received([u8; 64]);
+
+impl Received {
+    /// The descriptor, when there is one.
+    fn descriptor(&self, len: usize) -> Option<i32> {
+        let mut rest = self.0.get(..len)?;
+        loop {
+            let header = rest.first_chunk::<{ size_of::<libc::cmsghdr>() }>()?;
+            // SAFETY: any bytes are a value of this plain structure.
+            let header: libc::cmsghdr = unsafe { core::mem::transmute(*header) };
+            let message_len = header.cmsg_len as usize;
+            if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+                let data = rest.get(size_of::<libc::cmsghdr>()..message_len)?;
+                return data.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+            }
+            rest = rest.get(message_len.next_multiple_of(8).max(8)..)?;
+        }
+    }
+}
+
+/// Receives what there is, and a descriptor where one came along. Of several only
+/// as many are received as there is room for, and a broker sends only one.
 pub(crate) fn receive_descriptor(
     fd: i32,
     into: &mut [u8],
 ) -> Result<(usize, Option<i32>), Refused> {
     let mut segments = [segment(into)];
-    let mut control = OneDescriptor::holding(-1);
-    control.header.cmsg_len = 0;
+    let mut control = Received([0; 64]);
     let mut message = message(&mut segments);
     message.msg_control = core::ptr::from_mut(&mut control).cast();
-    message.msg_controllen = size_of::<OneDescriptor>() as _;
+    message.msg_controllen = size_of::<Received>() as _;
     let flags = libc::MSG_CMSG_CLOEXEC;
     let len = call!(libc::SYS_recvmsg, fd, core::ptr::from_mut(&mut message), flags)?;
-    let came = control.header.cmsg_len == ONE_DESCRIPTOR_LEN as _
-        && control.header.cmsg_type == libc::SCM_RIGHTS;
-    Ok((len, came.then_some(control.fd)))
+    Ok((len, control.descriptor(message.msg_controllen as usize)))
 }
 
 /// Writes to a descriptor from an address that the kernel checks.
