@@ -37,10 +37,7 @@ pub(crate) fn call(raw: &RawCall) -> i64 {
 }
 
 /// The contents of a file, handed to `take` in order and in pieces.
-pub(crate) fn read_file(
-    file: ProcFile,
-    mut take: impl FnMut(&[u8]),
-) -> Result<Answer, Fault> {
+pub(crate) fn read_file(file: ProcFile, mut take: impl FnMut(&[u8])) -> Result<Answer, Fault> {
     let quiet = Quiet::begin();
     let mut seat = Seat::take();
     let mut scratch = seat.scratch(FRAME_LEN)?;
@@ -117,6 +114,9 @@ fn converse(
         match sent.and_then(|()| receive(socket, frame, &mut patience, &mut take)) {
             Err(Fault::Unheard) if may_repeat => seat.disconnect(),
             Err(fault) => {
+                if fault == Fault::Silent {
+                    door::distrust();
+                }
                 seat.disconnect();
                 return Err(fault);
             }
@@ -181,16 +181,11 @@ fn frame_len(frame: &[u8]) -> Result<usize, Fault> {
     if len < REPLY_HEAD_LEN { Err(Fault::Garbled) } else { Ok(len) }
 }
 
-fn exchange_knob(
-    socket: Socket,
-    knob: Knob,
-    quiet: &Quiet,
-) -> Result<Result<i32, Errno>, Fault> {
+fn exchange_knob(socket: Socket, knob: Knob, quiet: &Quiet) -> Result<Result<i32, Errno>, Fault> {
     let mut patience = Patience::new(quiet, REPLY_WAIT_MS);
     let mut room = [0; 64];
     send(socket, &Message::OpenKnob(knob), &mut room, &mut patience)?;
-    let (mut filled, fd) =
-        socket.receive_descriptor(&mut room[..REPLY_HEAD_LEN], &mut patience)?;
+    let (mut filled, fd) = socket.receive_descriptor(&mut room[..REPLY_HEAD_LEN], &mut patience)?;
     let reply = loop {
         if filled == REPLY_HEAD_LEN {
             break decode_reply(&room[LENGTH_LEN..filled]).map_err(|_| Fault::Garbled);

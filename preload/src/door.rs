@@ -5,7 +5,9 @@
 //! in the constructor and kept: through it forks and threads still get in after a
 //! chroot, or in a network namespace where the address means nothing.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 
 use keyshim_abi::frame::{
     KNOCK, LENGTH_LEN, Message, Origin, Token, WELCOME_LEN, decode_welcome, encode_message,
@@ -29,6 +31,12 @@ const HELLO_LEN_MAX: usize = 64;
 /// Permission bits by which others could put a socket of theirs in our place.
 const OTHERS_MAY_WRITE: u32 = 0o022;
 
+/// How long a broker is waited for that has kept us waiting in vain before.
+const DISTRUST_WAIT_MS: u32 = 250;
+
+/// True since a wait was in vain, until an attaching succeeds. A program that makes
+/// a thousand calls must not wait for each as long as for the first.
+static IS_DISTRUSTED: AtomicBool = AtomicBool::new(false);
 /// The kept descriptor, a packed [`Socket`].
 static DOOR: AtomicU64 = AtomicU64::new(0);
 /// True once there has been a door: then there is a key service, and calls may be
@@ -48,21 +56,40 @@ pub(crate) fn open_early() {
 }
 
 /// Gets in: a connection, and the token by which its thread is known from now on.
-/// Waits for at most ten seconds, and two more where a broker must be started.
+/// Waits for at most ten seconds; a quarter of one where that was in vain before.
 pub(crate) fn attach(
     origin: Origin,
     is_home: bool,
     quiet: &Quiet,
 ) -> Result<(Socket, Token), Fault> {
-    let mut patience = Patience::new(quiet, ATTACH_WAIT_MS);
+    let wait_ms = if IS_DISTRUSTED.load(Relaxed) { DISTRUST_WAIT_MS } else { ATTACH_WAIT_MS };
+    let outcome = enter(origin, is_home, &mut Patience::new(quiet, wait_ms));
+    match outcome {
+        Ok(_) => IS_DISTRUSTED.store(false, Relaxed),
+        Err(Fault::Silent) => distrust(),
+        Err(_) => {}
+    }
+    outcome
+}
+
+/// Takes note that a broker kept us waiting in vain.
+pub(crate) fn distrust() {
+    IS_DISTRUSTED.store(true, Relaxed);
+}
+
+fn enter(
+    origin: Origin,
+    is_home: bool,
+    patience: &mut Patience<'_>,
+) -> Result<(Socket, Token), Fault> {
     if let Some(door) = Socket::unpacked(DOOR.load(Acquire)).filter(|door| door.is_ours()) {
-        match knock(door, origin, &mut patience) {
+        match knock(door, origin, patience) {
             Err(Fault::Unheard) => {}
             outcome => return outcome,
         }
     }
-    let door = connect().or_else(|fault| autostart::start(&mut patience, connect).ok_or(fault))?;
-    let outcome = knock(door, origin, &mut patience);
+    let door = connect().or_else(|fault| autostart::start(patience, connect).ok_or(fault))?;
+    let outcome = knock(door, origin, patience);
     if is_home {
         keep(door);
     } else {
@@ -173,11 +200,7 @@ fn hand_in(door: Socket, fd: i32, patience: &mut Patience<'_>) -> Result<(), Fau
     }
 }
 
-fn introduce(
-    socket: Socket,
-    origin: Origin,
-    patience: &mut Patience<'_>,
-) -> Result<Token, Fault> {
+fn introduce(socket: Socket, origin: Origin, patience: &mut Patience<'_>) -> Result<Token, Fault> {
     sys::set_patience(socket.fd(), SLICE_MS);
     let mut hello = [0; HELLO_LEN_MAX];
     let message = Message::Hello { tid: sys::gettid(), origin };

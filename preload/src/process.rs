@@ -36,7 +36,7 @@ pub(crate) enum Standing {
     },
     /// The memory is its parent's, which goes on using it.
     Guest {
-        /// The parent's generation.
+        /// The parent's generation; 0 while it keeps nothing.
         generation: u32,
     },
     /// Nothing can be kept: there is no memory for it.
@@ -57,16 +57,36 @@ pub(crate) fn is_unannounced() {
     IS_ANNOUNCED.store(false, Ordering::Release);
 }
 
-/// Begins the first generation. In the constructor, so that a vforked child can
-/// never be the first to come here.
+/// Whose memory it was at the start, or since the last `fork(3)`. Asked only while
+/// there is no page, which is made at the first key call: most programs make none,
+/// and a mapping costs every start.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Notes whose memory this is, now and after each `fork(3)`. In the constructor.
 pub(crate) fn begin() {
-    let _ = page();
+    extern "C" fn note_owner() {
+        OWNER.store(sys::getpid(), Ordering::Relaxed);
+    }
+    note_owner();
+    // SAFETY: the handler makes one system call and one store, which any child may.
+    unsafe { libc::pthread_atfork(None, None, Some(note_owner)) };
+}
+
+/// True when a page may be made: not by a vforked child, whose number its parent
+/// would find there. A child by a bare system call is taken for one, which is slow
+/// and right, until its parent is gone.
+fn may_begin(pid: u32) -> bool {
+    let owner = OWNER.load(Ordering::Relaxed);
+    owner == 0 || owner == pid || sys::is_process_gone(owner)
 }
 
 /// Where the caller stands.
 pub(crate) fn standing() -> Standing {
-    let Some(page) = page() else { return Standing::Nowhere };
     let pid = sys::getpid();
+    if PAGE.get().is_none() && !may_begin(pid) {
+        return Standing::Guest { generation: 0 };
+    }
+    let Some(page) = page() else { return Standing::Nowhere };
     let mut is_new = false;
     loop {
         let word = page.load(Ordering::Acquire);

@@ -51,9 +51,11 @@ impl Seat {
                 }
                 seat
             }
-            Standing::Guest { generation } => {
-                Seat::Passing { origin: guest_origin(thread, generation), socket: None, is_home: false }
-            }
+            Standing::Guest { generation } => Seat::Passing {
+                origin: guest_origin(thread, generation),
+                socket: None,
+                is_home: false,
+            },
             Standing::Nowhere => {
                 Seat::Passing { origin: OF_THIS_PROCESS, socket: None, is_home: false }
             }

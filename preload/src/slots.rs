@@ -70,7 +70,8 @@ impl Slot {
         if self.generation.load(Acquire) != generation {
             self.let_go(self.socket.load(Acquire));
             // Only the thread that forked goes on in the child, as its first.
-            let next = if tid == pid && self.origin.load(Relaxed) != UNKNOWN { FORKED } else { UNKNOWN };
+            let next =
+                if tid == pid && self.origin.load(Relaxed) != UNKNOWN { FORKED } else { UNKNOWN };
             self.origin.store(next, Relaxed);
             self.tid.store(tid, Relaxed);
             self.generation.store(generation, Release);

@@ -16,6 +16,24 @@ pub(crate) struct Refused(pub(crate) i32);
 /// What a bare call yields.
 pub(crate) type Outcome = Result<usize, Refused>;
 
+/// A call with up to six arguments, the rest 0.
+macro_rules! call {
+    ($number:expr $(, $arg:expr)* $(,)?) => {{
+        let mut args = [0 as core::ffi::c_long; 6];
+        let given = [$($arg as core::ffi::c_long),*];
+        args[..given.len()].copy_from_slice(&given);
+        // SAFETY: every wrapper of this module passes numbers, or addresses of memory that it
+        // borrows for the call with a length that fits, or addresses that the kernel checks.
+        outcome(unsafe { bare($number, args) })
+    }};
+}
+
+mod signals;
+mod sockets;
+
+pub(crate) use signals::*;
+pub(crate) use sockets::*;
+
 /// Carries out any system call; the result is the kernel's, negative for an error.
 ///
 /// # Safety
@@ -69,16 +87,8 @@ fn outcome(result: c_long) -> Outcome {
     }
 }
 
-/// A call with up to six arguments, the rest 0.
-macro_rules! call {
-    ($number:expr $(, $arg:expr)* $(,)?) => {{
-        let mut args = [0 as c_long; 6];
-        let given = [$($arg as c_long),*];
-        args[..given.len()].copy_from_slice(&given);
-        // SAFETY: every wrapper of this file passes numbers, or addresses of memory that it
-        // borrows for the call with a length that fits, or addresses that the kernel checks.
-        outcome(unsafe { bare($number, args) })
-    }};
+fn segment(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
 }
 
 /// This process, or rather this thread group.
@@ -171,150 +181,11 @@ pub(crate) fn keep_over_exec(fd: i32) {
     let _ = call!(libc::SYS_fcntl, fd, libc::F_SETFD, 0);
 }
 
-/// A unix socket of that kind, close-on-exec.
-pub(crate) fn socket(kind: c_int) -> Result<i32, Refused> {
-    call!(libc::SYS_socket, libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0).map(|fd| fd as i32)
-}
-
-/// Two stream sockets, connected to each other, close-on-exec.
-pub(crate) fn stream_pair() -> Result<[i32; 2], Refused> {
-    let mut pair = [0; 2];
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-    call!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, pair.as_mut_ptr())?;
-    Ok(pair)
-}
-
 /// A pipe: its reading end, then its writing end, close-on-exec.
 pub(crate) fn pipe() -> Result<[i32; 2], Refused> {
     let mut pair = [0; 2];
     call!(libc::SYS_pipe2, pair.as_mut_ptr(), libc::O_CLOEXEC)?;
     Ok(pair)
-}
-
-/// Connects to the address that the first `len` bytes hold.
-pub(crate) fn connect(fd: i32, address: &libc::sockaddr_un, len: usize) -> Outcome {
-    let len = len.min(size_of::<libc::sockaddr_un>());
-    call!(libc::SYS_connect, fd, core::ptr::from_ref(address), len)
-}
-
-/// Bounds each wait of a socket, in both directions.
-pub(crate) fn set_patience(fd: i32, wait_ms: u32) {
-    let wait = libc::timeval {
-        tv_sec: i64::from(wait_ms / 1000),
-        tv_usec: i64::from(wait_ms % 1000) * 1000,
-    };
-    set_option(fd, libc::SO_RCVTIMEO, &wait);
-    set_option(fd, libc::SO_SNDTIMEO, &wait);
-}
-
-/// Has the kernel stamp what is sent over a socket with the sender's credentials.
-pub(crate) fn stamp_messages(fd: i32) {
-    set_option(fd, libc::SO_PASSCRED, &1);
-}
-
-fn set_option<T>(fd: i32, option: c_int, value: &T) {
-    let address = core::ptr::from_ref(value);
-    let _ = call!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, option, address, size_of::<T>());
-}
-
-/// Ends one direction of a socket.
-pub(crate) fn shutdown(fd: i32, direction: c_int) {
-    let _ = call!(libc::SYS_shutdown, fd, direction);
-}
-
-/// Room for a control message with one descriptor.
-#[repr(C, align(8))]
-struct OneDescriptor {
-    header: libc::cmsghdr,
-    fd: i32,
-    rest: i32,
-}
-
-/// Length of that message without its padding.
-const ONE_DESCRIPTOR_LEN: usize = size_of::<libc::cmsghdr>() + size_of::<i32>();
-
-impl OneDescriptor {
-    fn holding(fd: i32) -> OneDescriptor {
-        // SAFETY: all zeroes is a value of this plain structure.
-        let mut header: libc::cmsghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-        header.cmsg_len = ONE_DESCRIPTOR_LEN as _;
-        header.cmsg_level = libc::SOL_SOCKET;
-        header.cmsg_type = libc::SCM_RIGHTS;
-        OneDescriptor { header, fd, rest: 0 }
-    }
-}
-
-fn message(segments: &mut [libc::iovec]) -> libc::msghdr {
-    // SAFETY: all zeroes is a value of this plain structure: no address, no control.
-    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_iov = segments.as_mut_ptr();
-    message.msg_iovlen = segments.len() as _;
-    message
-}
-
-fn segment(bytes: &[u8]) -> libc::iovec {
-    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
-}
-
-/// Sends two pieces, or as much of them as there is room for. No SIGPIPE.
-pub(crate) fn send_pieces(fd: i32, pieces: [&[u8]; 2]) -> Outcome {
-    let mut segments = pieces.map(segment);
-    let message = message(&mut segments);
-    call!(libc::SYS_sendmsg, fd, core::ptr::from_ref(&message), libc::MSG_NOSIGNAL)
-}
-
-/// Sends a datagram with a descriptor, without waiting for room.
-pub(crate) fn send_descriptor(fd: i32, bytes: &[u8], sent_fd: i32) -> Outcome {
-    let mut segments = [segment(bytes)];
-    let mut control = OneDescriptor::holding(sent_fd);
-    let mut message = message(&mut segments);
-    message.msg_control = core::ptr::from_mut(&mut control).cast();
-    message.msg_controllen = size_of::<OneDescriptor>() as _;
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    call!(libc::SYS_sendmsg, fd, core::ptr::from_ref(&message), flags)
-}
-
-/// Receives what there is, at most `into`; descriptors that come along are dropped.
-pub(crate) fn receive(fd: i32, into: &mut [u8]) -> Outcome {
-    call!(libc::SYS_recvfrom, fd, into.as_mut_ptr(), into.len(), 0, 0, 0)
-}
-
-/// Room for the credentials that come with every message, and one descriptor.
-#[repr(C, align(8))]
-struct Received([u8; 64]);
-
-impl Received {
-    /// The descriptor, when there is one.
-    fn descriptor(&self, len: usize) -> Option<i32> {
-        let mut rest = self.0.get(..len)?;
-        loop {
-            let header = rest.first_chunk::<{ size_of::<libc::cmsghdr>() }>()?;
-            // SAFETY: any bytes are a value of this plain structure.
-            let header: libc::cmsghdr = unsafe { core::mem::transmute(*header) };
-            let message_len = header.cmsg_len as usize;
-            if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
-                let data = rest.get(size_of::<libc::cmsghdr>()..message_len)?;
-                return data.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
-            }
-            rest = rest.get(message_len.next_multiple_of(8).max(8)..)?;
-        }
-    }
-}
-
-/// Receives what there is, and a descriptor where one came along. Of several only
-/// as many are received as there is room for, and a broker sends only one.
-pub(crate) fn receive_descriptor(
-    fd: i32,
-    into: &mut [u8],
-) -> Result<(usize, Option<i32>), Refused> {
-    let mut segments = [segment(into)];
-    let mut control = Received([0; 64]);
-    let mut message = message(&mut segments);
-    message.msg_control = core::ptr::from_mut(&mut control).cast();
-    message.msg_controllen = size_of::<Received>() as _;
-    let flags = libc::MSG_CMSG_CLOEXEC;
-    let len = call!(libc::SYS_recvmsg, fd, core::ptr::from_mut(&mut message), flags)?;
-    Ok((len, control.descriptor(message.msg_controllen as usize)))
 }
 
 /// Writes to a descriptor from an address that the kernel checks.
@@ -384,8 +255,7 @@ pub(crate) fn copy_out(address: u64, from: &[u8]) -> Outcome {
 pub(crate) fn can_read_eight(address: u64) -> bool {
     const NO_SUCH_WAY: c_int = !0;
     address != 0
-        && call!(libc::SYS_rt_sigprocmask, NO_SUCH_WAY, address, 0, 8)
-            == Err(Refused(libc::EINVAL))
+        && call!(libc::SYS_rt_sigprocmask, NO_SUCH_WAY, address, 0, 8) == Err(Refused(libc::EINVAL))
 }
 
 /// Fresh zeroed memory, private to this process. Its address.
@@ -407,41 +277,6 @@ pub(crate) unsafe fn unmap(address: usize, len: usize) {
 pub(crate) fn wipe_on_fork(address: usize, len: usize) -> Outcome {
     const MADV_WIPEONFORK: c_int = 18;
     call!(libc::SYS_madvise, address, len, MADV_WIPEONFORK)
-}
-
-/// Blocks every signal that can be blocked. The mask that was in force.
-pub(crate) fn block_signals() -> u64 {
-    let all = !0u64;
-    let mut previous = 0u64;
-    let how = libc::SIG_BLOCK;
-    let set = core::ptr::from_ref(&all);
-    let _ = call!(libc::SYS_rt_sigprocmask, how, set, core::ptr::from_mut(&mut previous), 8);
-    previous
-}
-
-/// Puts a signal mask in force.
-pub(crate) fn set_signal_mask(mask: u64) {
-    let _ = call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, core::ptr::from_ref(&mask), 0, 8);
-}
-
-/// The signals that wait because they are blocked.
-pub(crate) fn pending_signals() -> u64 {
-    let mut set = 0u64;
-    let _ = call!(libc::SYS_rt_sigpending, core::ptr::from_mut(&mut set), 8);
-    set
-}
-
-/// True when the program left that signal to the kernel's own ways.
-pub(crate) fn is_default_action(signal: u32) -> bool {
-    let mut action = [0u64; 4];
-    let asked = call!(libc::SYS_rt_sigaction, signal, 0, action.as_mut_ptr(), 8);
-    asked.is_ok() && action[0] == libc::SIG_DFL as u64
-}
-
-/// Leaves that signal to the kernel's own ways.
-pub(crate) fn set_default_action(signal: u32) {
-    let action = [0u64; 4];
-    let _ = call!(libc::SYS_rt_sigaction, signal, action.as_ptr(), 0, 8);
 }
 
 /// Sleeps for that long, less when a signal comes.
@@ -475,6 +310,7 @@ pub(crate) fn working_directory(into: &mut [u8]) -> Outcome {
 }
 
 /// Ends the process by SIGABRT.
+#[cfg(not(test))]
 pub(crate) fn abort() -> ! {
     set_default_action(libc::SIGABRT as u32);
     set_signal_mask(0);
