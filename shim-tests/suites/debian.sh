@@ -42,15 +42,18 @@ debian_source() {
     dpkg-source --no-copy --skip-patches -x "$kept"/*.dsc "$into"
 }
 
-# debian_unpack DIR PACKAGE...: the files of these binary packages, below DIR.
+# debian_unpack DIR PACKAGE...: the files of these binary packages, below DIR. A
+# library that Debian renamed for 64-bit times is found under its new name.
 debian_unpack() {
     local into=$1 debs=$apt_home/debs package
     shift
     mkdir -p "$into" "$debs"
     for package in "$@"; do
-        if ! ls "$debs/$package"_*.deb >/dev/null 2>&1; then
-            apt_update && (cd "$debs" && apt_private download "$package") || return 1
+        if ! ls "$debs/$package"_*.deb "$debs/${package}t64"_*.deb >/dev/null 2>&1; then
+            apt_update && (cd "$debs" && { apt_private download "$package" || apt_private download "${package}t64"; }) ||
+                return 1
         fi
-        dpkg-deb -x "$debs/$package"_*.deb "$into" || return 1
+        dpkg-deb -x "$(ls -t "$debs/$package"_*.deb "$debs/${package}t64"_*.deb 2>/dev/null | head -n 1)" "$into" ||
+            return 1
     done
 }
