@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Debian's packages without installing them; sourced after lib.sh.
 #
 # apt-get works in a directory of its own: the system's lists, sources and

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the suites; sourced, never run.
 #
 # A suite runs programs that other people wrote and nobody changed. It prints one

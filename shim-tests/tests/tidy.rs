@@ -1,0 +1,168 @@
+//! The house rules, held by a test.
+//!
+//! Each rule gathers everything that breaks it and then fails once, so that one run
+//! shows the whole list.
+
+#[path = "tidy/markdown.rs"]
+mod markdown;
+#[path = "tidy/operations.rs"]
+mod operations;
+#[path = "tidy/source.rs"]
+mod source;
+#[path = "tidy/tree.rs"]
+mod tree;
+
+use source::Source;
+
+/// Lines of a file, of any language that people write here.
+const FILE_LINES_MAX: usize = 400;
+/// Lines of a function, from its signature to its closing brace.
+const FUNCTION_LINES_MAX: usize = 70;
+/// Half of all functions are no longer than this.
+const FUNCTION_LINES_MEDIAN_MAX: usize = 13;
+
+/// The only files with unsafe code, and what it is for. `abi` and `keys` forbid it
+/// altogether.
+const UNSAFE_FILES: &[(&str, &str)] = &[
+    ("preload/src/hooks.rs", "the functions that programs call instead of libc's"),
+    ("preload/src/real.rs", "libc's own functions, which most calls go on to"),
+    ("preload/src/sys.rs", "raw system calls and the caller's own memory"),
+    ("broker/src/sys.rs", "system calls that no crate wraps"),
+    ("shim-tests/src/bin/actor.rs", "becoming another user, forking"),
+    ("shim-tests/src/world/kernel.rs", "raw system calls, to see what the kernel says"),
+];
+
+#[track_caller]
+fn nothing(rule: &str, broken: Vec<String>) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines() {
+    let long = tree::files().into_iter().filter(|file| file.is_code()).filter_map(|file| {
+        let lines = file.text().lines().count();
+        (lines > FILE_LINES_MAX).then(|| format!("{}: {lines} lines", file.path))
+    });
+    nothing("files over 400 lines: split them by idea", long.collect());
+}
+
+#[test]
+fn no_function_is_longer_than_70_lines_and_most_are_short() {
+    let mut functions: Vec<_> = source::all().iter().flat_map(Source::functions).collect();
+    functions.sort_by_key(|function| function.lines);
+    let long = functions.iter().filter(|function| function.lines > FUNCTION_LINES_MAX);
+    nothing(
+        "functions over 70 lines",
+        long.map(|f| format!("{}:{} {}: {} lines", f.path, f.line, f.name, f.lines)).collect(),
+    );
+    let median = functions[functions.len() / 2].lines;
+    println!("{} functions, median {median} lines", functions.len());
+    assert!(median <= FUNCTION_LINES_MEDIAN_MAX, "the median function has {median} lines");
+}
+
+#[test]
+fn unsafe_code_is_only_where_it_is_meant_to_be() {
+    let mut broken = Vec::new();
+    for source in source::all() {
+        let listed = UNSAFE_FILES.iter().any(|(path, _)| *path == source.path);
+        if !source.unsafe_lines().is_empty() && !listed {
+            broken.push(format!("{}:{}: not listed", source.path, source.unsafe_lines()[0]));
+        }
+        let silent = source.unsafe_blocks_without_reason();
+        broken.extend(silent.map(|line| format!("{}:{line}: no `// SAFETY:` above", source.path)));
+    }
+    nothing("unsafe code", broken);
+}
+
+#[test]
+fn the_list_of_unsafe_files_is_not_longer_than_need_be() {
+    let sources = source::all();
+    let idle = UNSAFE_FILES.iter().filter(|(path, _)| {
+        !sources.iter().any(|source| source.path == *path && !source.unsafe_lines().is_empty())
+    });
+    nothing("listed files without unsafe code", idle.map(|(path, _)| (*path).to_owned()).collect());
+}
+
+#[test]
+fn the_core_knows_no_std_and_forbids_unsafe() {
+    let mut broken = Vec::new();
+    for root in ["abi/src/lib.rs", "keys/src/lib.rs"] {
+        let text = tree::read(root);
+        for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
+            if !text.lines().any(|line| line == attribute) {
+                broken.push(format!("{root}: lacks {attribute}"));
+            }
+        }
+    }
+    for source in source::all() {
+        let core = source.path.starts_with("abi/src/") || source.path.starts_with("keys/src/");
+        if core {
+            let lines = source.std_outside_tests();
+            broken.extend(lines.into_iter().map(|line| format!("{}:{line}: std", source.path)));
+        }
+    }
+    nothing("the core is pure", broken);
+}
+
+#[test]
+fn the_core_depends_on_nothing_that_touches_the_world() {
+    let allowed = ["keyshim-abi", "hashbrown", "zeroize"];
+    let mut broken = Vec::new();
+    for manifest in ["abi/Cargo.toml", "keys/Cargo.toml"] {
+        for name in tree::dependencies(&tree::read(manifest)) {
+            if !allowed.contains(&name.as_str()) {
+                broken.push(format!("{manifest}: {name}"));
+            }
+        }
+    }
+    nothing("dependencies of the core", broken);
+}
+
+#[test]
+fn every_operation_has_its_file_with_a_head_comment() {
+    nothing("files of operations (abi/src/ops.rs says which)", operations::without_file());
+}
+
+#[test]
+fn every_operation_has_a_script() {
+    nothing("operations that no script in shim-tests/scripts names", operations::without_script());
+}
+
+#[test]
+fn every_operation_has_its_row_in_compatibility() {
+    nothing("rows of docs/COMPATIBILITY.md", operations::wrong_rows());
+}
+
+#[test]
+fn every_test_of_keyutils_has_one_expectation() {
+    nothing("shim-tests/suites/keyutils.expected", operations::wrong_expectations());
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let documents = tree::files().into_iter().filter(|file| file.path.ends_with(".md"));
+    nothing("links", documents.flat_map(|file| markdown::dead_links(&file)).collect());
+}
+
+#[test]
+fn commands_in_the_readme_exist() {
+    nothing(
+        "README.md names what is not there",
+        markdown::missing_scripts(&tree::read("README.md")),
+    );
+}
+
+#[test]
+fn nothing_is_said_of_the_machine_it_was_written_on() {
+    // Put together from pieces, or this file would break its own rule.
+    let places = [["/ro", "ot/"].concat(), ["/ho", "me/"].concat(), ["/wo", "rk/"].concat()];
+    let mut broken = Vec::new();
+    for file in tree::files() {
+        for (index, line) in file.text().lines().enumerate() {
+            if places.iter().any(|place| line.contains(place.as_str())) {
+                broken.push(format!("{}:{}: {}", file.path, index + 1, line.trim()));
+            }
+        }
+    }
+    nothing("paths of one machine", broken);
+}
