@@ -20,7 +20,7 @@ apt_lines() {
 apt_private() {
     apt-get -q -o "Dir::Etc::SourceList=$apt_home/sources.list" -o "Dir::Etc::SourceParts=$apt_home/none" \
         -o "Dir::State::Lists=$apt_home/lists" -o "Dir::Cache=$apt_home/cache" \
-        -o APT::Sandbox::User="$(id -un)" "$@"
+        -o APT::Sandbox::User=root "$@"
 }
 
 # Lists that are less than a day old are good enough.

@@ -31,19 +31,21 @@ own_option() {
 
 quota_restore() {
     local file value
-    while read -r file value; do echo "$value" >"$quotas/$file"; done <"$scratch/quotas"
-    rm -f "$scratch/quotas"
+    while read -r file value; do echo "$value" >"$quotas/$file"; done <"$scratch/quotas.$$"
+    rm -f "$scratch/quotas.$$"
 }
 
 # A process of its own puts the quotas back as soon as this script is gone: even
 # SIGKILL cannot leave the machine with a quota of one key.
 quota_poison() {
     [ "$(id -u)" = 0 ] || skip_all "--poison needs root"
-    [ ! -e "$scratch/quotas" ] || die "quotas of an earlier run are still in $scratch/quotas: restore them first"
     local file
+    for file in "$scratch"/quotas.*; do
+        [ ! -e "$file" ] || die "another run has saved the quotas in $file: wait for it, or write them back to $quotas"
+    done
     for file in maxkeys maxbytes root_maxkeys root_maxbytes; do
         echo "$file $(cat "$quotas/$file")"
-    done >"$scratch/quotas"
+    done >"$scratch/quotas.$$"
     trap 'exit 130' INT TERM HUP
     trap quota_restore EXIT
     local script=$$
@@ -51,7 +53,7 @@ quota_poison() {
         trap '' INT TERM HUP
         trap - EXIT
         while kill -0 $script 2>/dev/null; do sleep 1; done
-        if [ -e "$scratch/quotas" ]; then quota_restore; fi
+        if [ -e "$scratch/quotas.$$" ]; then quota_restore; fi
     ) </dev/null >/dev/null 2>&1 &
     disown $!
     for file in maxkeys maxbytes root_maxkeys root_maxbytes; do echo 1 >"$quotas/$file"; done
@@ -107,13 +109,13 @@ report() {
     got=$(cat "$logs/$name/verdict" 2>/dev/null)
     got=${got:-fail: no verdict}
     wanted=$got
-    [ $mode != keyshim ] || wanted=$(expectation "$name")
+    [ "$mode" != keyshim ] || wanted=$(expectation "$name")
     why=${got#*: }
     case "${wanted%%:*}/${got%%:*}" in
         missing/*) verdict fail "$name" "is not in keyutils.expected (it says: $got)" ;;
         pass/pass) verdict pass "$name" ;;
         fail/fail | skip/skip)
-            if [ $mode = keyshim ]; then verdict skip "$name" "as expected: ${wanted#*: }"
+            if [ "$mode" = keyshim ]; then verdict skip "$name" "as expected: ${wanted#*: }"
             else verdict "${got%%:*}" "$name" "$why"; fi ;;
         */pass) verdict fail "$name" "passes unexpectedly: correct keyutils.expected" ;;
         */fail) verdict fail "$name" "$why" ;;
@@ -126,7 +128,7 @@ for tool in keyctl:keyutils lsb_release:lsb-release file:file dpkg-source:dpkg-d
     command -v "${tool%:*}" >/dev/null || skip_all "needs ${tool%:*} (package ${tool#*:})"
 done
 choose_wrapper
-[ $mode = keyshim ] || [ $mode = wrapper ] || jobs_max=1
+[ "$mode" = keyshim ] || [ "$mode" = wrapper ] || jobs_max=1
 
 sources=$scratch/sources logs=$scratch/logs
 rm -rf "$sources" "$logs"

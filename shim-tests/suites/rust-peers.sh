@@ -71,7 +71,7 @@ run_test() {
         verdict pass "$name"
     elif grep -aq 'violated: NonZero::new_unchecked' "$log"; then
         verdict skip "$name" "its own NonZero of 0 aborts, built by a compiler of today"
-    elif [ "$(id -u)" = 0 ] && [ "$name" = keyutils/tests::permitting::chown_key ] && [ $mode != control ]; then
+    elif [ "$(id -u)" = 0 ] && [ "$name" = keyutils/tests::permitting::chown_key ] && [ "$mode" != control ]; then
         verdict skip "$name" "fails as root, on Linux as well"
     else
         verdict fail "$name" "status $status: $(grep -a -A1 panicked "$log" | tr '\n' ' ' | cut -c1-160)"
