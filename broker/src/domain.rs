@@ -2,6 +2,7 @@
 //! one lock, in the thread that received the call.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use keyshim_abi::caller::{Caller, Parent, TaskId};
 use keyshim_abi::frame::{Origin, Token};
@@ -62,7 +63,8 @@ impl Change {
 pub(crate) struct Domain {
     pub(crate) service: KeyService,
     pub(crate) tasks: Tasks,
-    pub(crate) changes: Epoll,
+    /// Ready when there is something to sweep.
+    pub(crate) changes: Arc<Epoll>,
     /// The first program of a run, from which all its programs descend.
     pub(crate) root_pid: Option<u32>,
     namespaces: Namespaces,
@@ -79,7 +81,7 @@ impl Domain {
         Ok(Domain {
             service: KeyService::new(Config { entropy }),
             tasks: Tasks::default(),
-            changes,
+            changes: Arc::new(changes),
             root_pid: None,
             namespaces: Namespaces::new(),
             knobs: Knobs::default(),
@@ -209,6 +211,11 @@ impl Domain {
         let namespace = self.namespaces.view(&membership);
         let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
         Ok(act(&mut self.service, &caller, &privileges))
+    }
+
+    /// True when somebody has keys here.
+    pub(crate) fn holds_keys(&mut self) -> bool {
+        self.service.next_collection().is_some()
     }
 
     /// Collects what is due; the answer is when there is more.

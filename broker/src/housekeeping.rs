@@ -10,7 +10,7 @@ use keyshim_keys::Now;
 
 use crate::fault::CutOff;
 use crate::host;
-use crate::server::Server;
+use crate::server::{Lifetime, Server};
 
 /// How long half a frame, or an unread reply, may lie without progress.
 const STALL_MAX: Duration = Duration::from_secs(10);
@@ -55,13 +55,22 @@ impl Notes {
     }
 }
 
+/// What the housekeeper waits for.
+struct Agenda {
+    /// The next collection.
+    collection: Option<Now>,
+    /// Since when a client may have stalled.
+    stalled_since: Option<Instant>,
+    /// Since when nobody has needed the server.
+    idle_since: Option<Instant>,
+}
+
 /// The housekeeper's life.
 pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
-    let mut collection = None;
-    let mut stalled_since = None;
+    let idle_since = is_mortal(server).then(Instant::now);
+    let mut agenda = Agenda { collection: None, stalled_since: None, idle_since };
     loop {
-        let look = stalled_since.map(|since: Instant| since + STALL_MAX);
-        let wait = [collection.map(until), look].into_iter().flatten().min();
+        let wait = agenda.next(server);
         let due = wait.map_or(never(), |at| after(at.saturating_duration_since(Instant::now())));
         select! {
             recv(bell) -> _ => {
@@ -69,22 +78,62 @@ pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
                 if has(Note::Stop) {
                     return;
                 }
-                if has(Note::Collect) {
-                    collection = server.domain().service.next_collection();
-                }
-                if has(Note::Stalled) {
-                    stalled_since = stalled_since.or(Some(Instant::now()));
-                }
+                agenda.take_note(server, &has);
             }
-            recv(due) -> _ => {
-                if collection.is_some_and(|at: Now| at <= host::now()) {
-                    collection = server.domain().collect();
-                }
-                if look.is_some_and(|at| at <= Instant::now()) {
-                    stalled_since = cut_off_stalled(server);
-                }
+            recv(due) -> _ => agenda.look(server),
+        }
+    }
+}
+
+impl Agenda {
+    /// When there is something to do next.
+    fn next(&self, server: &Server) -> Option<Instant> {
+        let stalled = self.stalled_since.map(|since| since + STALL_MAX);
+        let idle = self.idle_since.map(|since| since + grace(server.lifetime));
+        [self.collection.map(until), stalled, idle].into_iter().flatten().min()
+    }
+
+    fn take_note(&mut self, server: &Server, has: &impl Fn(Note) -> bool) {
+        if has(Note::Collect) {
+            self.collection = server.domain().service.next_collection();
+        }
+        if has(Note::Stalled) {
+            self.stalled_since = self.stalled_since.or(Some(Instant::now()));
+        }
+        if has(Note::Left) && is_mortal(server) {
+            self.idle_since = Some(Instant::now());
+        }
+    }
+
+    /// Does what is due.
+    fn look(&mut self, server: &Server) {
+        if self.collection.is_some_and(|at| at <= host::now()) {
+            self.collection = server.domain().collect();
+            // The last key may have gone with it.
+            self.idle_since = self.idle_since.or(is_mortal(server).then(Instant::now));
+        }
+        if self.stalled_since.is_some_and(|since| since.elapsed() >= STALL_MAX) {
+            self.stalled_since = cut_off_stalled(server);
+        }
+        if self.idle_since.is_some_and(|since| since.elapsed() >= grace(server.lifetime)) {
+            self.idle_since = None;
+            if !server.is_needed() {
+                server.declare_over();
             }
         }
+    }
+}
+
+fn is_mortal(server: &Server) -> bool {
+    server.lifetime != Lifetime::UntilStopped
+}
+
+/// How long nobody must have needed the server before it is over: long enough for
+/// the next program of a script, or for one that is just being started.
+const fn grace(lifetime: Lifetime) -> Duration {
+    match lifetime {
+        Lifetime::UntilStopped | Lifetime::WhileUsed => Duration::from_secs(60),
+        Lifetime::WithPrograms => Duration::from_secs(2),
     }
 }
 

@@ -39,16 +39,42 @@ pub(crate) enum Admission {
     Family,
 }
 
+/// When a server is over without being told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// Never.
+    UntilStopped,
+    /// When the last of the programs that use it has ended.
+    WithPrograms,
+    /// When there has been neither a program nor a key for a minute.
+    WhileUsed,
+}
+
+/// How a server treats the world.
+pub(crate) struct Rules {
+    /// Who may come in.
+    pub(crate) admission: Admission,
+    /// How many may.
+    pub(crate) limits: Limits,
+    /// When it is over.
+    pub(crate) lifetime: Lifetime,
+    /// Becomes readable when it is.
+    pub(crate) over: Option<Arc<EventFd>>,
+}
+
 /// What all threads share.
 pub(crate) struct Server {
     pub(crate) epoll: Epoll,
     pub(crate) connections: Connections,
     pub(crate) admission: Admission,
+    pub(crate) lifetime: Lifetime,
     pub(crate) notes: Notes,
     pub(crate) to_close: Sender<Vec<OwnedFd>>,
     doors: Vec<OwnedFd>,
+    changes: Arc<Epoll>,
     domain: Mutex<Domain>,
     stop: EventFd,
+    over: Option<Arc<EventFd>>,
     last_connection: AtomicU64,
 }
 
@@ -76,8 +102,7 @@ impl Server {
     pub(crate) fn start(
         domain: Domain,
         doors: Vec<OwnedFd>,
-        admission: Admission,
-        limits: Limits,
+        rules: Rules,
     ) -> Result<Running, Fault> {
         let broken = || Fault::system("cannot make an epoll", "raise the limit of open files");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(broken())?;
@@ -94,13 +119,16 @@ impl Server {
         let (to_close, closing) = bounded(TO_CLOSE_MAX);
         let server = Arc::new(Server {
             epoll,
-            connections: Connections::new(limits),
-            admission,
+            connections: Connections::new(rules.limits),
+            admission: rules.admission,
+            lifetime: rules.lifetime,
             notes,
             to_close,
             doors,
+            changes: Arc::clone(&domain.changes),
             domain: Mutex::new(domain),
             stop,
+            over: rules.over,
             last_connection: AtomicU64::new(FIRST_CONNECTION),
         });
         Running::spawn(server, bell, closing)
@@ -110,6 +138,25 @@ impl Server {
     pub(crate) fn domain(&self) -> MutexGuard<'_, Domain> {
         // A panic aborts the process, so no lock is ever poisoned.
         self.domain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while somebody needs this server.
+    pub(crate) fn is_needed(&self) -> bool {
+        let mut domain = self.domain();
+        domain.sweep();
+        let has_programs = !self.connections.is_empty() || !domain.tasks.is_empty();
+        match self.lifetime {
+            Lifetime::UntilStopped => true,
+            Lifetime::WithPrograms => has_programs,
+            Lifetime::WhileUsed => has_programs || domain.holds_keys(),
+        }
+    }
+
+    /// Says that nobody does any more.
+    pub(crate) fn declare_over(&self) {
+        if let Some(over) = &self.over {
+            let _ = over.write(1);
+        }
     }
 
     /// Waits for the next thing to do.
@@ -132,6 +179,11 @@ impl Server {
         self.last_connection.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// True once a client was let in.
+    pub(crate) fn has_been_called(&self) -> bool {
+        self.last_connection.load(Ordering::Relaxed) != FIRST_CONNECTION
+    }
+
     /// The door of that number.
     pub(crate) fn door(&self, number: usize) -> Option<&OwnedFd> {
         self.doors.get(number)
@@ -139,10 +191,7 @@ impl Server {
 
     /// Asks to be woken once more for the domain's changes.
     pub(crate) fn rearm_changes(&self) {
-        let changes = self.domain().changes.0.try_clone();
-        if let Ok(changes) = changes {
-            self.rearm(changes, CHANGES, EpollFlags::EPOLLIN);
-        }
+        self.rearm(&self.changes.0, CHANGES, EpollFlags::EPOLLIN);
     }
 
     /// Asks to be woken once more for a door.

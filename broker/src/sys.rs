@@ -7,15 +7,17 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::signal::{self, SigHandler, Signal};
 
 /// Not to be passed descriptors (`SO_PASSRIGHTS`, Linux 6.16).
 const SO_PASSRIGHTS: libc::c_int = 83;
 
-/// Takes ownership of a descriptor that recvmsg(2) has just installed.
+/// Takes ownership of a descriptor that recvmsg(2) has just installed, or that the
+/// service manager opened for us.
 pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: callers pass only numbers out of SCM_RIGHTS of a message that they
-    // received a moment ago; the kernel made the descriptor for us, and nothing
-    // else in this process knows its number.
+    // received a moment ago, or out of LISTEN_FDS, once: the descriptor was made for
+    // us, and nothing else in this process knows its number.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -75,4 +77,28 @@ pub(crate) fn reap() -> Result<Option<(u32, i32)>, Errno> {
     let raw = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
     let pid = Errno::result(raw)?;
     Ok((pid > 0).then_some((pid as u32, status)))
+}
+
+/// Gives a signal its default action again, which a parent may have changed.
+pub(crate) fn default_action(signal: Signal) -> Result<(), Errno> {
+    // SAFETY: no handler is installed, so that no code runs in a signal's context.
+    unsafe { signal::signal(signal, SigHandler::SigDfl) }.map(drop)
+}
+
+/// Closes every descriptor but standard input, output and error.
+pub(crate) fn close_inherited() -> Result<(), Errno> {
+    // SAFETY: called first of all in a process of its own, before anything here has
+    // opened a descriptor: what is open belongs to whoever started us.
+    let raw = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+    Errno::result(raw).map(drop)
+}
+
+/// KEYCTL_CAPABILITIES without a buffer, through libc as any program would call it:
+/// asks whoever answers this process's key calls, and changes nothing.
+pub(crate) fn keyctl_capabilities() -> Result<u32, Errno> {
+    const CAPABILITIES: libc::c_long = keyshim_abi::uapi::keyctl::CAPABILITIES as libc::c_long;
+    let null = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: a buffer of no length is never written to.
+    let raw = unsafe { libc::syscall(libc::SYS_keyctl, CAPABILITIES, null, 0usize) };
+    Errno::result(raw).map(|len| len as u32)
 }

@@ -38,7 +38,7 @@ pub(crate) fn work(server: &Server) {
         match server.wait() {
             Event::Stop => return,
             Event::Changes => {
-                server.domain().sweep();
+                look_at_changes(server);
                 server.rearm_changes();
             }
             Event::Door(number) => {
@@ -48,6 +48,14 @@ pub(crate) fn work(server: &Server) {
             Event::Connection(id) => serve(server, id, &mut scratch, &mut data),
         }
         close_orphaned(server);
+    }
+}
+
+fn look_at_changes(server: &Server) {
+    let mut domain = server.domain();
+    domain.sweep();
+    if domain.tasks.is_empty() {
+        server.notes.leave(Note::Left);
     }
 }
 
@@ -81,7 +89,7 @@ fn close(server: &Server, descriptors: Vec<OwnedFd>) {
 }
 
 fn let_in(server: &Server, peer: Peer, socket: OwnedFd) {
-    if !is_admitted(server.admission, &peer) {
+    if !is_admitted(server, &peer) {
         tracing::info!(pid = peer.pid, uid = peer.uid, "not let in: not of this run");
         return;
     }
@@ -102,14 +110,18 @@ fn watch(server: &Server, line: &Arc<Line>) {
     }
 }
 
-fn is_admitted(admission: Admission, peer: &Peer) -> bool {
-    let own = std::process::id();
-    admission == Admission::Anyone
-        || peer.uid == nix::unistd::geteuid().as_raw()
-        || std::iter::successors(Some(peer.pid), |&pid| proc::place(pid).map(|p| p.parent))
+fn is_admitted(server: &Server, peer: &Peer) -> bool {
+    let is_family = || {
+        let own = std::process::id();
+        let domain = server.domain();
+        std::iter::successors(Some(peer.pid), |&pid| proc::place(pid).map(|p| p.parent))
             .take(ANCESTORS_MAX)
             .take_while(|&pid| pid > 1)
-            .any(|pid| pid == own)
+            .any(|pid| pid == own || domain.tasks.knows_pid(pid))
+    };
+    server.admission == Admission::Anyone
+        || peer.uid == nix::unistd::geteuid().as_raw()
+        || is_family()
 }
 
 /// Serves a connection that is ready: what waits to be sent, then what has come.

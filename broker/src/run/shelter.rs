@@ -38,7 +38,8 @@ impl Shelter {
     /// Chooses the addresses. A run without a directory still has its abstract name.
     pub(crate) fn open() -> Shelter {
         let random = host::random_name();
-        let directory = open_directory(&random);
+        let directory = open_directory(&random, &paths::user_directory())
+            .or_else(|_| open_directory(&random, &paths::fallback_directory()));
         let directory = directory
             .inspect_err(|fault| tracing::info!("no socket but the abstract one: {fault}"))
             .ok();
@@ -66,10 +67,11 @@ impl Shelter {
     }
 }
 
-fn open_directory(random: &str) -> Result<Directory, Fault> {
-    let parent = paths::make_user_directory()?;
-    remove_abandoned(&parent);
+fn open_directory(random: &str, parent: &Path) -> Result<Directory, Fault> {
+    paths::make_user_directory(parent)?;
+    remove_abandoned(parent);
     let path = parent.join(format!("{PREFIX}{random}"));
+    check_length(&path)?;
     let next = "make room there, or set XDG_RUNTIME_DIR";
     paths::make_private(&path).map_err(Fault::file("cannot make", &path, next))?;
     let lock = File::create(path.join(LOCK)).map_err(Fault::file("cannot make", &path, next))?;
@@ -77,6 +79,12 @@ fn open_directory(random: &str) -> Result<Directory, Fault> {
         Ok(lock) => Ok(Directory { path, _lock: lock }),
         Err((_, errno)) => Err(Fault::system("cannot lock the directory of this run", next)(errno)),
     }
+}
+
+/// A path that no socket can have is no use.
+fn check_length(directory: &Path) -> Result<(), Fault> {
+    let checked = nix::sys::socket::UnixAddr::new(&directory.join(DOOR)).map(drop);
+    checked.map_err(Fault::system("cannot make a socket", "set XDG_RUNTIME_DIR to a shorter path"))
 }
 
 /// Removes what runs have left that are no more.

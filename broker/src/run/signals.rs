@@ -4,6 +4,8 @@
 //! already, which is in the same process group; what somebody sends to us is meant
 //! for the program, and is handed on. Stop and continue are left to the kernel.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -31,10 +33,19 @@ const SI_KERNEL: i32 = 0x80;
 /// The signals of this process, taken one by one.
 pub(crate) struct Signals(SignalFd);
 
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Signals {
     /// Takes the signals from here on; to be called before the first thread.
     pub(crate) fn take() -> Result<Signals, Fault> {
         let next = "report this";
+        // A parent may have had us ignore it: then nobody could be waited for.
+        sys::default_action(Signal::SIGCHLD)
+            .map_err(Fault::system("cannot attend to children", next))?;
         let set: SigSet = HANDED_ON.into_iter().chain([Signal::SIGCHLD]).collect();
         set.thread_block().map_err(Fault::system("cannot block signals", next))?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC);
@@ -59,6 +70,14 @@ impl Signals {
             }
         }
         outcome.ok_or_else(|| Fault::Told("the program vanished unseen; report this".into()))
+    }
+
+    /// Takes a signal that has come: true when it asks a service to stop.
+    pub(crate) fn ask_to_stop(&self) -> bool {
+        let stops = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP];
+        let signal = self.next().ok().flatten();
+        let signal = signal.and_then(|info| Signal::try_from(info.ssi_signo as i32).ok());
+        signal.is_some_and(|signal| stops.contains(&signal))
     }
 
     fn next(&self) -> Result<Option<libc::signalfd_siginfo>, Fault> {

@@ -42,14 +42,14 @@ impl Outcome {
             Outcome::NotFound(program) => {
                 anstream::eprintln!(
                     "keyshim: {}: no such program; check the name, or give its path",
-                    program.display()
+                    program.to_string_lossy()
                 );
                 127
             }
             Outcome::NotRunnable(program, error) => {
                 anstream::eprintln!(
                     "keyshim: {}: {error}; check that it is a program and may be executed",
-                    program.display()
+                    program.to_string_lossy()
                 );
                 126
             }
