@@ -9,10 +9,14 @@
 //! Absent here on purpose: any knowledge of what a key operation should answer.
 //! The kernel says it, or a script that the kernel has passed.
 
+pub mod campaign;
+pub mod differential;
 pub mod model;
 pub mod script;
+pub mod shrink;
 pub mod step;
 pub mod trace;
 pub mod verb;
 pub mod wire;
+pub mod workload;
 pub mod world;

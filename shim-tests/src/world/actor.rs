@@ -229,8 +229,12 @@ impl ActorWorld {
             let uid = self.id_base + user;
             self.set_ids(&first, Which::Uids, [uid, 0, 0])?;
             self.set_ids(&first, Which::FsUid, [uid, 0, 0])?;
+            // Both are looked up before either goes: a lookup makes what is missing.
+            let mut serials = Vec::new();
             for id in [-4i64, -5] {
-                let serial = self.keyctl(&first, [op::GET_KEYRING_ID.into(), id as u64, 0])?;
+                serials.push(self.keyctl(&first, [op::GET_KEYRING_ID.into(), id as u64, 0])?);
+            }
+            for serial in serials {
                 self.keyctl(&first, [op::INVALIDATE.into(), serial as u64, 0])?;
             }
             let at = [op::GET_PERSISTENT.into(), uid.into(), -2i64 as u64];
