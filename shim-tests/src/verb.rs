@@ -59,12 +59,7 @@ pub struct Verb {
     pub gives: Gives,
 }
 
-const fn keyctl(
-    name: &'static str,
-    operation: u32,
-    args: &'static [Kind],
-    gives: Gives,
-) -> Verb {
+const fn keyctl(name: &'static str, operation: u32, args: &'static [Kind], gives: Gives) -> Verb {
     Verb { name, entry: Entry::Keyctl, operation, args, gives }
 }
 

@@ -114,7 +114,9 @@ impl Workload {
 
     /// Takes note of what a step gave.
     pub fn learn(&mut self, step: &Step, seen: &Seen, naming: &Naming) -> Result<()> {
-        let Action::Call(call) = &step.action else { return self.follow_with(step, seen.ok, naming) };
+        let Action::Call(call) = &step.action else {
+            return self.follow_with(step, seen.ok, naming);
+        };
         if !seen.ok {
             return Ok(());
         }

@@ -8,12 +8,35 @@ use crate::step::{Arg, Call, IdArg, KeyArg, Text};
 
 /// Names and weights; a weight is how often of a hundred or so.
 const WEIGHTS: [(&str, u32); 29] = [
-    ("add_key", 90), ("request_key", 20), ("get_keyring_id", 12), ("join", 6), ("update", 10),
-    ("revoke", 5), ("chown", 8), ("setperm", 24), ("describe", 15), ("clear", 3), ("link", 30),
-    ("unlink", 16), ("search", 22), ("read", 30), ("instantiate", 1), ("negate", 1),
-    ("set_reqkey", 2), ("set_timeout", 10), ("assume_authority", 1), ("get_security", 2),
-    ("session_to_parent", 3), ("reject", 1), ("instantiate_iov", 1), ("invalidate", 5),
-    ("get_persistent", 4), ("restrict", 3), ("move", 20), ("keyctl", 1), ("read_null", 2),
+    ("add_key", 90),
+    ("request_key", 20),
+    ("get_keyring_id", 12),
+    ("join", 6),
+    ("update", 10),
+    ("revoke", 5),
+    ("chown", 8),
+    ("setperm", 24),
+    ("describe", 15),
+    ("clear", 3),
+    ("link", 30),
+    ("unlink", 16),
+    ("search", 22),
+    ("read", 30),
+    ("instantiate", 1),
+    ("negate", 1),
+    ("set_reqkey", 2),
+    ("set_timeout", 10),
+    ("assume_authority", 1),
+    ("get_security", 2),
+    ("session_to_parent", 3),
+    ("reject", 1),
+    ("instantiate_iov", 1),
+    ("invalidate", 5),
+    ("get_persistent", 4),
+    ("restrict", 3),
+    ("move", 20),
+    ("keyctl", 1),
+    ("read_null", 2),
 ];
 
 impl Workload {
@@ -87,8 +110,12 @@ impl Workload {
             3..5 => Workload::string("n$1x"),
             5 => Workload::string("n$1y"),
             6 => Workload::string("_ses.$1"),
-            _ => Arg::Text([Text::Bad, Text::new(""), Text::new(".n")].choose(&mut self.rng).cloned()
-                .unwrap_or(Text::Null)),
+            _ => Arg::Text(
+                [Text::Bad, Text::new(""), Text::new(".n")]
+                    .choose(&mut self.rng)
+                    .cloned()
+                    .unwrap_or(Text::Null),
+            ),
         }
     }
 

@@ -101,7 +101,9 @@ impl<W: World> Run<W> {
             Action::Thread(name) => Deed::Thread(name.clone()),
             Action::Exec => Deed::Exec,
             Action::Exit => Deed::Exit,
-            Action::SetIds(which, ids) => Deed::SetIds(*which, [id(&ids[0]), id(&ids[1]), id(&ids[2])]),
+            Action::SetIds(which, ids) => {
+                Deed::SetIds(*which, [id(&ids[0]), id(&ids[1]), id(&ids[2])])
+            }
             Action::SetGroups(groups) => Deed::SetGroups(groups.iter().map(id).collect()),
             Action::ProcKeys => Deed::Open(ProcText::Keys),
             Action::KeyUsers => Deed::Open(ProcText::KeyUsers),
@@ -145,9 +147,7 @@ impl<W: World> Run<W> {
 #[must_use]
 pub fn preamble(start: Start) -> Vec<Step> {
     let own = IdArg::Own(1);
-    let join = || {
-        Action::Call(Call { verb: verb::get("join"), args: vec![Arg::Text(Text::Null)] })
-    };
+    let join = || Action::Call(Call { verb: verb::get("join"), args: vec![Arg::Text(Text::Null)] });
     let mut steps = vec![
         Step::new("r", Action::SetGroups(Vec::new())),
         Step::new("r", Action::Fork("a".to_owned())),
@@ -160,4 +160,3 @@ pub fn preamble(start: Start) -> Vec<Step> {
     }
     steps
 }
-

@@ -58,6 +58,12 @@ impl Source {
         blocks.into_iter().filter(|&line| !self.has_reason(line))
     }
 
+    /// True when the line that allows unsafe code in this file goes on with a reason.
+    pub(crate) fn says_why_unsafe(&self) -> bool {
+        let allow = "#![allow(unsafe_code)] // ";
+        self.text.lines().any(|line| line.starts_with(allow) && line.len() > allow.len() + 8)
+    }
+
     /// True when a SAFETY comment stands above the statement that this line is of:
     /// within eight lines, and with no empty line between.
     fn has_reason(&self, line: usize) -> bool {
