@@ -1,0 +1,217 @@
+//! An actor: performs what it is told, by raw system calls of its own thread.
+//!
+//! Started without more it lives in the kernel's key universe; started with the
+//! library preloaded, in keyshim's. Descriptor 0 is its line to the orchestrator;
+//! each process or thread that it starts serves a line of its own, whose
+//! descriptor comes along with the command. The end of the line ends the actor.
+
+#![allow(unsafe_code)] // its business: fork, and system calls with bad pointers
+
+use std::ffi::CString;
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, bail};
+use keyshim_tests::wire::{self, BAD_ADDRESS, Command, Register, Report, UNTOUCHED};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// Every line that this process holds: a forked child closes those of the others,
+/// so that the end of an actor is seen as the end of its line.
+static LINES: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+fn main() -> Result<()> {
+    // SAFETY: no handler is installed; ignored children are reaped at once.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let line: RawFd = match std::env::args().nth(1) {
+        Some(number) => number.parse().context("the descriptor of the line")?,
+        None => 0,
+    };
+    // SAFETY: the orchestrator, or this program before exec, gave us this descriptor.
+    serve(unsafe { UnixStream::from_raw_fd(line) })
+}
+
+fn hello(line: &mut UnixStream) -> Result<()> {
+    // SAFETY: gettid has no arguments.
+    let ret = unsafe { libc::syscall(libc::SYS_gettid) };
+    let now = second();
+    wire::send(line, &Report { ret, second_before: now, second_after: now, ..Report::default() })
+}
+
+/// Serves one line until it ends, or the actor does.
+fn serve(mut line: UnixStream) -> Result<()> {
+    register(line.as_raw_fd());
+    hello(&mut line)?;
+    loop {
+        let Ok((command, descriptor)) = next(&mut line) else { return Ok(()) };
+        let report = match command {
+            Command::Fork => {
+                let new = descriptor.context("fork without a line")?;
+                // SAFETY: the child goes on with this thread alone; nobody else holds
+                // a lock, because the orchestrator lets one actor act at a time.
+                match unsafe { libc::fork() } {
+                    0 => {
+                        line = become_child(&line, new)?;
+                        hello(&mut line)?;
+                        continue;
+                    }
+                    pid => plain(i64::from(pid)),
+                }
+            }
+            Command::Thread => {
+                let new = UnixStream::from(descriptor.context("thread without a line")?);
+                std::thread::Builder::new().spawn(move || serve(new))?;
+                plain(0)
+            }
+            Command::Exec => plain(exec(&line)),
+            Command::Exit { process } => {
+                wire::send(&mut line, &plain(0))?;
+                if process {
+                    // SAFETY: nothing is left to be done at exit.
+                    unsafe { libc::_exit(0) };
+                }
+                deregister(line.as_raw_fd());
+                return Ok(());
+            }
+            other => perform(&other),
+        };
+        wire::send(&mut line, &report)?;
+    }
+}
+
+fn register(line: RawFd) {
+    if let Ok(mut lines) = LINES.lock() {
+        lines.push(line);
+    }
+}
+
+fn deregister(line: RawFd) {
+    if let Ok(mut lines) = LINES.lock() {
+        lines.retain(|&held| held != line);
+    }
+}
+
+/// Closes the lines of the other actors; the maker's own is the caller's to close.
+fn become_child(own: &UnixStream, new: OwnedFd) -> Result<UnixStream> {
+    let held = match LINES.lock() {
+        Ok(mut lines) => std::mem::take(&mut *lines),
+        Err(_) => bail!("the list of lines is poisoned"),
+    };
+    for line in held.into_iter().filter(|line| *line != own.as_raw_fd()) {
+        // SAFETY: lines of other actors, copied by fork; nothing here uses them.
+        unsafe { libc::close(line) };
+    }
+    register(new.as_raw_fd());
+    Ok(UnixStream::from(new))
+}
+
+/// The next command, with the descriptor that came along.
+fn next(line: &mut UnixStream) -> Result<(Command, Option<OwnedFd>)> {
+    let mut length = [0; 4];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut descriptor = None;
+    let got = {
+        let mut parts = [IoSliceMut::new(&mut length)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_WAITALL;
+        let message = recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = control {
+                // SAFETY: the kernel has just made these descriptors for us.
+                descriptor = fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+        message.bytes
+    };
+    if got != length.len() {
+        bail!("the orchestrator is gone");
+    }
+    Ok((wire::receive_body(line, length)?, descriptor))
+}
+
+/// Returns only when it fails.
+fn exec(line: &UnixStream) -> i64 {
+    let own = line.as_raw_fd();
+    let name = CString::from(c"keyshim-actor");
+    let Ok(number) = CString::new(own.to_string()) else { return -1 };
+    // SAFETY: the strings and the list of pointers, ended by NULL, outlive the call;
+    // `environ` is libc's own list.
+    unsafe {
+        unsafe extern "C" {
+            static environ: *const *const libc::c_char;
+        }
+        libc::fcntl(own, libc::F_SETFD, 0);
+        let args = [name.as_ptr(), number.as_ptr(), std::ptr::null()];
+        libc::execve(c"/proc/self/exe".as_ptr(), args.as_ptr(), environ);
+    }
+    -i64::from(errno())
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn second() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the time.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut now) };
+    now.tv_sec
+}
+
+fn plain(ret: i64) -> Report {
+    let now = second();
+    Report { ret, second_before: now, second_after: now, ..Report::default() }
+}
+
+fn returned(ret: libc::c_long) -> i64 {
+    if ret == -1 { -i64::from(errno()) } else { ret }
+}
+
+fn perform(command: &Command) -> Report {
+    let second_before = second();
+    let (ret, out) = match command {
+        Command::Call { entry, args } => call(*entry, args),
+        // SAFETY: the orchestrator only names calls that take plain numbers.
+        Command::Plain { number, args } => unsafe {
+            (returned(libc::syscall(*number, args[0], args[1], args[2])), Vec::new())
+        },
+        // SAFETY: address and length are those of the list.
+        Command::SetGroups(groups) => unsafe {
+            let ret = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
+            (returned(ret), Vec::new())
+        },
+        Command::ReadFile(path) => match std::fs::read(path) {
+            Ok(text) => (0, text),
+            Err(error) => (-i64::from(error.raw_os_error().unwrap_or(libc::EIO)), Vec::new()),
+        },
+        _ => (0, Vec::new()),
+    };
+    Report { ret, out, second_before, second_after: second() }
+}
+
+/// Makes the call with every register where it should be.
+fn call(entry: u8, args: &[Register]) -> (i64, Vec<u8>) {
+    let mut buffers: Vec<Vec<u8>> = args
+        .iter()
+        .map(|register| match register {
+            Register::In(bytes) => bytes.clone(),
+            Register::Out(len) => vec![UNTOUCHED; *len as usize],
+            Register::Value(_) | Register::Bad => Vec::new(),
+        })
+        .collect();
+    let mut registers = [0u64; 5];
+    for (index, register) in args.iter().enumerate().take(5) {
+        registers[index] = match register {
+            Register::Value(value) => *value,
+            Register::Bad => BAD_ADDRESS,
+            Register::In(_) | Register::Out(_) => buffers[index].as_mut_ptr() as u64,
+        };
+    }
+    let number = [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl][usize::from(entry)];
+    let [a, b, c, d, e] = registers;
+    // SAFETY: what the kernel writes stays within the lengths that the caller gave,
+    // which are those of the buffers; bad pointers are its business.
+    let ret = returned(unsafe { libc::syscall(number, a, b, c, d, e) });
+    let out = args.iter().position(|register| matches!(register, Register::Out(_)));
+    (ret, out.map_or_else(Vec::new, |index| std::mem::take(&mut buffers[index])))
+}

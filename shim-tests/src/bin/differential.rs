@@ -1,0 +1,92 @@
+//! The long run: many histories on the kernel, in the core, and through the
+//! preloaded library.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use keyshim_tests::campaign::{Plan, Tally, run};
+use keyshim_tests::differential::record;
+use keyshim_tests::world::actor::{Road, actor_program, beside};
+use keyshim_tests::world::kernel;
+
+/// Compares keyshim with the kernel's own key service, history by history.
+#[derive(Parser)]
+struct Options {
+    /// How many histories.
+    #[arg(long, default_value_t = 100)]
+    histories: u64,
+    /// Steps of each history.
+    #[arg(long, default_value_t = 200)]
+    steps: usize,
+    /// Seed of the first history; the others follow it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Histories at once; they spend most of their time waiting.
+    #[arg(long, default_value_t = 12)]
+    workers: usize,
+    /// Also compare the preloaded library, which must be built.
+    #[arg(long)]
+    preload: bool,
+    /// Do not compare the core.
+    #[arg(long)]
+    no_core: bool,
+    /// Compare the kernel with itself instead: shows what the tests themselves do not
+    /// hold still.
+    #[arg(long, conflicts_with = "preload")]
+    itself: bool,
+    /// Only print the first history as a script, with what the kernel gives.
+    #[arg(long)]
+    show: bool,
+    /// How many differences to shrink to a short script.
+    #[arg(long, default_value_t = 3)]
+    shrink: usize,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    if let Some(why) = kernel::unavailable() {
+        bail!("the kernel cannot be the judge here: {why}");
+    }
+    if options.show {
+        let bare = kernel::starts_bare()?;
+        let (recorded, _) = record(options.seed, options.steps, bare, &actor_program()?)?;
+        print!("{}", recorded.script());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let second = match (options.itself, options.preload) {
+        (true, _) => Some(Road::Kernel),
+        (_, true) => {
+            beside("libkeyshim.so")?;
+            Some(Road::Preload(beside("keyshim")?))
+        }
+        _ => None,
+    };
+    let plan = Plan {
+        seed: options.seed,
+        histories: options.histories,
+        steps: options.steps,
+        workers: options.workers,
+        bare: kernel::starts_bare()?,
+        core: !options.no_core && !options.itself,
+        second,
+        actor: actor_program()?,
+        shrink_max: options.shrink,
+    };
+    let terminal = std::io::stderr().is_terminal();
+    let tally = run(&plan, &|tally: &Tally| {
+        if terminal {
+            eprint!("\r{}", tally.summary());
+        }
+    });
+    if terminal {
+        eprintln!();
+    }
+    for text in tally.differences.iter().chain(&tally.faults) {
+        println!("{text}\n");
+    }
+    println!("{}", tally.summary());
+    let clean = tally.differences.is_empty() && tally.faults.is_empty();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,329 @@
+//! Tasks that make real calls: of the kernel, or, with the library preloaded, of
+//! keyshim.
+
+use std::collections::HashMap;
+use std::io::{IoSlice, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use keyshim_abi::uapi::keyctl as op;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use super::{Deed, ProcText, World, kernel};
+use crate::model::Tasks;
+use crate::step::Which;
+use crate::wire::{self, Command, Register, Report};
+
+/// How long a task may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How far into a second a wait ends: the coarse clock has ticked by then.
+const INTO_SECOND: Duration = Duration::from_millis(20);
+
+/// Where the actors' calls go.
+#[derive(Debug, Clone)]
+pub enum Road {
+    /// To the kernel.
+    Kernel,
+    /// To a domain of its own, by this `keyshim`.
+    Preload(PathBuf),
+}
+
+struct Line {
+    socket: UnixStream,
+    pid: i64,
+    tid: i64,
+}
+
+impl Line {
+    fn send(&mut self, command: &Command, descriptor: Option<&OwnedFd>) -> Result<()> {
+        let frame = wire::encode(command)?;
+        let Some(descriptor) = descriptor else { return Ok(self.socket.write_all(&frame)?) };
+        let fds = [descriptor.as_raw_fd()];
+        let control = [ControlMessage::ScmRights(&fds)];
+        let fd = self.socket.as_raw_fd();
+        let parts = [IoSlice::new(&frame)];
+        let sent = sendmsg::<()>(fd, &parts, &control, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(self.socket.write_all(&frame[sent..])?)
+    }
+
+    fn receive(&mut self) -> Result<Report> {
+        wire::receive(&mut self.socket)
+    }
+}
+
+/// The tasks of one history.
+pub struct ActorWorld {
+    road: Road,
+    lines: HashMap<String, Line>,
+    tasks: Tasks,
+    program: Child,
+    first: String,
+    id_base: u32,
+}
+
+/// User ids that no other history of this run has, seven digits each so that texts
+/// with ids in them are of one length everywhere.
+fn next_id_base() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed) % 500;
+    1_000_000 + (std::process::id() % 1000 * 500 + turn) * 16
+}
+
+/// The program of the actors, which is built beside the present one.
+pub fn actor_program() -> Result<PathBuf> {
+    beside("keyshim-actor").context("cargo build -p keyshim-tests builds it")
+}
+
+/// A program or library of this build.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).take(2);
+    for folder in folders {
+        let path = folder.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+    }
+    bail!("there is no {name} beside {}", own.display())
+}
+
+impl ActorWorld {
+    /// A universe with one task of that name, root in every way.
+    pub fn new(road: Road, actor: &Path, first: &str) -> Result<ActorWorld> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut program = match &road {
+            Road::Kernel => Program::new(actor),
+            Road::Preload(keyshim) => {
+                let mut program = Program::new(keyshim);
+                program.arg("run").arg("--").arg(actor);
+                program
+            }
+        };
+        let program = program
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .with_context(|| format!("starting {}", actor.display()))?;
+        let mut line = Line { socket: ours, pid: 0, tid: 0 };
+        line.tid = line.receive().context("the first actor does not answer")?.ret;
+        line.pid = line.tid;
+        let mut tasks = Tasks::default();
+        tasks.begin(first);
+        let lines = HashMap::from([(first.to_owned(), line)]);
+        let id_base = next_id_base();
+        Ok(ActorWorld { road, lines, tasks, program, first: first.to_owned(), id_base })
+    }
+
+    fn line(&mut self, actor: &str) -> Result<&mut Line> {
+        self.lines.get_mut(actor).with_context(|| format!("there is no actor {actor}"))
+    }
+
+    fn ask(&mut self, actor: &str, command: &Command) -> Result<Report> {
+        let line = self.line(actor)?;
+        line.send(command, None)?;
+        line.receive().with_context(|| format!("actor {actor}"))
+    }
+
+    fn call(&mut self, actor: &str, entry: u8, registers: &[Register]) -> Result<Report> {
+        let report = self.ask(actor, &Command::Call { entry, args: registers.to_vec() })?;
+        let operation = Register::Value(u64::from(op::SESSION_TO_PARENT));
+        if entry == 2 && report.ret == 0 && registers.first() == Some(&operation) {
+            // The parent's session changes when it next returns from the kernel.
+            if let Some(parent) = self.tasks.parent_of(actor).map(str::to_owned) {
+                self.ask(&parent, &Command::Nothing)?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn start(&mut self, actor: &str, name: &str, process: bool) -> Result<Report> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
+        let line = self.line(actor)?;
+        let command = if process { Command::Fork } else { Command::Thread };
+        line.send(&command, Some(&theirs))?;
+        drop(theirs);
+        let report = line.receive()?;
+        let pid = line.pid;
+        if report.ret < 0 {
+            bail!("{actor} cannot start {name}: error {}", report.ret);
+        }
+        let mut new = Line { socket: ours, pid, tid: 0 };
+        new.tid = new.receive().with_context(|| format!("new actor {name}"))?.ret;
+        if process {
+            new.pid = new.tid;
+            self.tasks.fork(actor, name)?;
+        } else {
+            self.tasks.thread(actor, name)?;
+        }
+        self.lines.insert(name.to_owned(), new);
+        Ok(Report { ret: 0, ..report })
+    }
+
+    fn exec(&mut self, actor: &str) -> Result<Report> {
+        let report = self.ask(actor, &Command::Exec)?;
+        if report.ret < 0 {
+            bail!("{actor} cannot execute its program anew: error {}", report.ret);
+        }
+        let line = self.line(actor)?;
+        line.tid = report.ret;
+        self.tasks.exec(actor)?;
+        self.forget_the_dead();
+        Ok(Report { ret: 0, ..report })
+    }
+
+    fn exit(&mut self, actor: &str) -> Result<Report> {
+        let process = self.tasks.ends_process(actor)?;
+        let report = self.ask(actor, &Command::Exit { process })?;
+        let line = self.line(actor)?;
+        let (pid, tid) = (line.pid, line.tid);
+        self.tasks.exit(actor)?;
+        self.forget_the_dead();
+        let trace = match process {
+            true => format!("/proc/{pid}"),
+            false => format!("/proc/{pid}/task/{tid}"),
+        };
+        let began = Instant::now();
+        while Path::new(&trace).exists() {
+            if began.elapsed() > END_PATIENCE {
+                bail!("{actor} does not end");
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(report)
+    }
+
+    fn forget_the_dead(&mut self) {
+        let tasks = &self.tasks;
+        self.lines.retain(|name, _| tasks.get(name).is_some());
+    }
+
+    fn set_ids(&mut self, actor: &str, which: Which, ids: [u32; 3]) -> Result<Report> {
+        let number = match which {
+            Which::Uids => libc::SYS_setresuid,
+            Which::Gids => libc::SYS_setresgid,
+            Which::FsUid => libc::SYS_setfsuid,
+            Which::FsGid => libc::SYS_setfsgid,
+        };
+        let mut report = self.ask(actor, &Command::Plain { number, args: ids.map(u64::from) })?;
+        if matches!(which, Which::FsUid | Which::FsGid) {
+            report.ret = 0;
+        }
+        self.tasks.find_mut(actor)?.set_ids(which, ids);
+        Ok(report)
+    }
+
+    /// Takes away what a history's users would leave behind for days: their user
+    /// keyrings and persistent keyrings. The first actor must still live.
+    pub fn clean(&mut self, users: u32) -> Result<()> {
+        let first = self.first.clone();
+        let task = self.tasks.find(&first)?;
+        if !task.permitted {
+            bail!("{first} is root no more, so nothing can be cleaned up");
+        }
+        for user in 1..=users {
+            let uid = self.id_base + user;
+            self.set_ids(&first, Which::Uids, [uid, 0, 0])?;
+            self.set_ids(&first, Which::FsUid, [uid, 0, 0])?;
+            // Both are looked up before either goes: a lookup makes what is missing.
+            let mut serials = Vec::new();
+            for id in [-4i64, -5] {
+                serials.push(self.keyctl(&first, [op::GET_KEYRING_ID.into(), id as u64, 0])?);
+            }
+            for serial in serials {
+                self.keyctl(&first, [op::INVALIDATE.into(), serial as u64, 0])?;
+            }
+            let at = [op::GET_PERSISTENT.into(), uid.into(), -2i64 as u64];
+            let serial = self.keyctl(&first, at)?;
+            self.keyctl(&first, [op::INVALIDATE.into(), serial as u64, 0])?;
+        }
+        Ok(())
+    }
+
+    fn keyctl(&mut self, actor: &str, args: [u64; 3]) -> Result<i64> {
+        let args = args.map(Register::Value).to_vec();
+        Ok(self.ask(actor, &Command::Call { entry: 2, args })?.ret)
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn sleep_until(second: u64) {
+    let goal = Duration::from_secs(second) + INTO_SECOND;
+    std::thread::sleep(goal.saturating_sub(now()));
+}
+
+fn wait(seconds: u32) -> Report {
+    let before = now().as_secs();
+    sleep_until(before + u64::from(seconds));
+    let second = now().as_secs() as i64;
+    Report { second_before: second, second_after: second, ..Report::default() }
+}
+
+impl World for ActorWorld {
+    fn act(&mut self, actor: &str, deed: &Deed) -> Result<Report> {
+        match deed {
+            Deed::Call(entry, registers) => self.call(actor, *entry, registers),
+            Deed::Fork(name) => self.start(actor, name, true),
+            Deed::Thread(name) => self.start(actor, name, false),
+            Deed::Exec => self.exec(actor),
+            Deed::Exit => self.exit(actor),
+            Deed::SetIds(which, ids) => self.set_ids(actor, *which, *ids),
+            Deed::SetGroups(groups) => {
+                let report = self.ask(actor, &Command::SetGroups(groups.clone()))?;
+                if report.ret == 0 {
+                    self.tasks.find_mut(actor)?.groups.clone_from(groups);
+                }
+                Ok(report)
+            }
+            Deed::Open(ProcText::Keys) => {
+                self.ask(actor, &Command::ReadFile("/proc/keys".to_owned()))
+            }
+            Deed::Open(ProcText::KeyUsers) => {
+                self.ask(actor, &Command::ReadFile("/proc/key-users".to_owned()))
+            }
+            Deed::Wait(seconds) => Ok(wait(*seconds)),
+        }
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        match self.road {
+            Road::Kernel => kernel::settle(),
+            Road::Preload(_) => Ok(()),
+        }
+    }
+
+    fn reach(&mut self, second: i64) -> Result<bool> {
+        let present = now().as_secs() as i64;
+        if present < second {
+            sleep_until(second as u64);
+        }
+        Ok(present <= second)
+    }
+
+    fn id_base(&self) -> u32 {
+        self.id_base
+    }
+}
+
+impl Drop for ActorWorld {
+    fn drop(&mut self) {
+        self.lines.clear();
+        let began = Instant::now();
+        while began.elapsed() < END_PATIENCE {
+            if !matches!(self.program.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        // Nothing more can be done for a program that outlives even this.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}

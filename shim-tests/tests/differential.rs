@@ -1,0 +1,96 @@
+//! The core and the preloaded library against the kernel: the same seeded histories,
+//! the same answers. What is excused stands at the head of
+//! `keyshim_tests::differential`.
+//!
+//! `KEYSHIM_HISTORIES`, `KEYSHIM_STEPS`, `KEYSHIM_SEED` and `KEYSHIM_WORKERS` choose
+//! how much; the seed is otherwise of the hour, so that a day sees many. The long run
+//! is `cargo run --release -p keyshim-tests --bin differential -- --help`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use keyshim_tests::campaign::{Plan, run};
+use keyshim_tests::world::actor::{Road, beside};
+use keyshim_tests::world::kernel;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Comparisons that an excuse may cut short, of a hundred.
+const CUT_PERCENT_MAX: u64 = 40;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::from_args();
+    let kernel_off = kernel::unavailable();
+    let preload = preload_road();
+    if let Some(why) = &kernel_off {
+        eprintln!("skipped: {why}");
+    }
+    if let Err(why) = &preload {
+        eprintln!("skipped: preload: {why:#}");
+    }
+    let judged = kernel_off.is_none();
+    let bare = judged && kernel::starts_bare()?;
+    let core = plan(bare)?;
+    let itself = Plan {
+        core: false,
+        second: Some(Road::Kernel),
+        histories: core.histories.div_ceil(8),
+        ..core.clone()
+    };
+    let through = Plan { core: false, second: preload.as_ref().ok().cloned(), ..core.clone() };
+    let possible = through.second.is_some();
+    let trials = vec![
+        Trial::test("the_kernel_agrees_with_itself", move || judge(&itself))
+            .with_ignored_flag(!judged),
+        Trial::test("the_core_agrees_with_the_kernel", move || judge(&core))
+            .with_ignored_flag(!judged),
+        Trial::test("the_preloaded_library_agrees_with_the_kernel", move || judge(&through))
+            .with_ignored_flag(!judged || !possible),
+    ];
+    libtest_mimic::run(&arguments, trials).exit()
+}
+
+fn setting(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(value) => value.parse().with_context(|| format!("{name}={value} is no number")),
+        Err(_) => Ok(default),
+    }
+}
+
+fn plan(bare: bool) -> Result<Plan> {
+    let hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 3600;
+    Ok(Plan {
+        seed: setting("KEYSHIM_SEED", hour * 1_000_000)?,
+        histories: setting("KEYSHIM_HISTORIES", 24)?,
+        steps: setting("KEYSHIM_STEPS", 200)? as usize,
+        workers: setting("KEYSHIM_WORKERS", 12)? as usize,
+        bare,
+        core: true,
+        second: None,
+        actor: env!("CARGO_BIN_EXE_keyshim-actor").into(),
+        shrink_max: 1,
+    })
+}
+
+fn preload_road() -> Result<Road> {
+    beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
+    Ok(Road::Preload(beside("keyshim").context("cargo build -p keyshim builds it")?))
+}
+
+fn judge(plan: &Plan) -> Result<(), Failed> {
+    let tally = run(plan, &|_| {});
+    eprintln!("seeds from {}: {}", plan.seed, tally.summary());
+    if let Some(fault) = tally.faults.first() {
+        return Err(Failed::from(fault.clone()));
+    }
+    if !tally.differences.is_empty() {
+        return Err(Failed::from(tally.differences.join("\n\n")));
+    }
+    let compared = tally.same + tally.cut;
+    if compared == 0 {
+        return Err(Failed::from("nothing was compared"));
+    }
+    if compared >= 10 && tally.cut * 100 > compared * CUT_PERCENT_MAX {
+        return Err(Failed::from("too many histories were cut short by an excuse"));
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Every script of `scripts/`, in the core, on the kernel, and through the preloaded
+//! library. A script states what the kernel does: where it fails there, the script
+//! is wrong.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use keyshim_tests::script;
+use keyshim_tests::step::{History, Start};
+use keyshim_tests::world::actor::{ActorWorld, Road, beside};
+use keyshim_tests::world::core::CoreWorld;
+use keyshim_tests::world::run::Run;
+use keyshim_tests::world::{World, kernel};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Users that a script may have.
+const USERS: u32 = 4;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    let kernel_off = kernel::unavailable();
+    let preload = preload_road();
+    let bare = kernel_off.is_none() && kernel::starts_bare()?;
+    for path in scripts()? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path)?;
+        let history = script::parse(&text).with_context(|| path.display().to_string())?;
+        let (one, two) = (history.clone(), history.clone());
+        trials.push(Trial::test(format!("core::{name}"), move || in_core(&one)));
+        let off = match (&kernel_off, history.start) {
+            (Some(why), _) => Some(why.clone()),
+            (None, Start::Bare) if !bare => {
+                Some("this login has a session keyring: run it outside a session".to_owned())
+            }
+            _ => None,
+        };
+        trials.push(skippable(format!("kernel::{name}"), off.is_none(), move || {
+            on_road(&two, &Road::Kernel)
+        }));
+        let road = preload.as_ref().ok().cloned();
+        trials.push(skippable(format!("preload::{name}"), road.is_some(), move || match &road {
+            Some(road) => on_road(&history, road),
+            None => Err(Failed::from("no preload here")),
+        }));
+    }
+    if let Some(why) = kernel_off {
+        eprintln!("skipped: kernel: {why}");
+    }
+    if let Err(why) = preload {
+        eprintln!("skipped: preload: {why:#}");
+    }
+    libtest_mimic::run(&arguments, trials).exit()
+}
+
+fn skippable(
+    name: String,
+    possible: bool,
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    Trial::test(name, test).with_ignored_flag(!possible)
+}
+
+fn scripts() -> Result<Vec<PathBuf>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(&folder).context("scripts/")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "keys") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    if paths.is_empty() {
+        bail!("there are no scripts in {}", folder.display());
+    }
+    Ok(paths)
+}
+
+fn preload_road() -> Result<Road> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("not root: its actors must become other users");
+    }
+    beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
+    Ok(Road::Preload(beside("keyshim").context("cargo build -p keyshim builds it")?))
+}
+
+fn in_core(history: &History) -> Result<(), Failed> {
+    let second = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let world = CoreWorld::new(1, "r", second as i64, 1_000_000);
+    Ok(check(world, history).map(drop)?)
+}
+
+fn on_road(history: &History, road: &Road) -> Result<(), Failed> {
+    let actor = Path::new(env!("CARGO_BIN_EXE_keyshim-actor"));
+    let world = ActorWorld::new(road.clone(), actor, "r")?;
+    let mut run = check(world, history)?;
+    Ok(run.world.clean(USERS)?)
+}
+
+/// Runs a script; the first step that does not give what it should ends it.
+fn check<W: World>(world: W, history: &History) -> Result<Run<W>> {
+    let mut run = Run::begin(world, history.start)?;
+    for (index, step) in history.steps.iter().enumerate() {
+        let seen = run.step(step)?;
+        let fine = match step.expect.as_slice() {
+            [] => seen.ok,
+            expected => expected.contains(&seen.text),
+        };
+        if !fine {
+            bail!("step {}: {}\n   gave {}", index + 1, script::line(step), seen.text);
+        }
+    }
+    Ok(run)
+}
