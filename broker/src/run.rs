@@ -89,7 +89,7 @@ fn run_program(
 ) -> Result<Outcome, Fault> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(Fault::system("cannot adopt orphans", "this needs Linux 3.4 or later"))?;
-    match spawn::start(&plan.command, library, addresses) {
+    match spawn::start(&plan.command, library, addresses, signals.before) {
         Ok(pid) => {
             started(pid);
             signals.attend(pid)
