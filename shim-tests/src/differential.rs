@@ -92,7 +92,7 @@ pub fn record(seed: u64, steps: usize, bare: bool, actor: &Path) -> Result<(Reco
     let mut history = History { start: flavour.start, steps: Vec::new() };
     let mut seen = Vec::new();
     for _ in 0..steps {
-        let step = workload.next();
+        let step = workload.next_step();
         let one = run.step(&step)?;
         workload.learn(&step, &one, run.naming())?;
         history.steps.push(step);

@@ -7,6 +7,7 @@
 //! b: read k -> EACCES                   what it should give; any success otherwise
 //! a: read k -> "payload" or EKEYEXPIRED
 //! a: fork b                             a new process; `thread t` a new thread
+//! times 3 b: read k% -> "p%"            three steps, for k1, k2 and k3
 //! ```
 //!
 //! Keys are named by what a step bound, by `@t @p @s @u @us @g @a @d`, or by number.
@@ -43,10 +44,20 @@ pub fn parse(text: &str) -> Result<History> {
             history.start = Start::Bare;
             continue;
         }
-        let step = step(line).with_context(|| format!("line {}: {line}", index + 1))?;
-        history.steps.push(step);
+        let here = || format!("line {}: {line}", index + 1);
+        for line in repeated(line).with_context(here)? {
+            history.steps.push(step(&line).with_context(here)?);
+        }
     }
     Ok(history)
+}
+
+/// The lines that `times N` stands for, `%` being the number of each; or the line.
+fn repeated(line: &str) -> Result<Vec<String>> {
+    let Some(rest) = line.strip_prefix("times ") else { return Ok(vec![line.to_owned()]) };
+    let (count, body) = rest.split_once(' ').context("times N STEP")?;
+    let count: usize = count.parse().context("times N STEP")?;
+    Ok((1..=count).map(|turn| body.replace('%', &turn.to_string())).collect())
 }
 
 fn step(line: &str) -> Result<Step> {

@@ -59,12 +59,7 @@ pub struct Verb {
     pub gives: Gives,
 }
 
-const fn keyctl(
-    name: &'static str,
-    operation: u32,
-    args: &'static [Kind],
-    gives: Gives,
-) -> Verb {
+const fn keyctl(name: &'static str, operation: u32, args: &'static [Kind], gives: Gives) -> Verb {
     Verb { name, entry: Entry::Keyctl, operation, args, gives }
 }
 
@@ -88,7 +83,7 @@ pub static VERBS: [Verb; 30] = [
         gives: G::KeyOfType(0),
     },
     keyctl("get_keyring_id", op::GET_KEYRING_ID, &[K::Key, K::Number], G::Keyring),
-    keyctl("join", op::JOIN_SESSION_KEYRING, &[K::Text], G::Keyring),
+    keyctl("join_session_keyring", op::JOIN_SESSION_KEYRING, &[K::Text], G::Keyring),
     keyctl("update", op::UPDATE, &[K::Key, K::Payload], G::Number),
     keyctl("revoke", op::REVOKE, &[K::Key], G::Number),
     keyctl("chown", op::CHOWN, &[K::Key, K::Uid, K::Gid], G::Number),
@@ -101,7 +96,7 @@ pub static VERBS: [Verb; 30] = [
     keyctl("read", op::READ, &[K::Key, K::Room], G::Content),
     keyctl("instantiate", op::INSTANTIATE, &[K::Key, K::Payload, K::Key], G::Number),
     keyctl("negate", op::NEGATE, &[K::Key, K::Number, K::Key], G::Number),
-    keyctl("set_reqkey", op::SET_REQKEY_KEYRING, &[K::Number], G::Number),
+    keyctl("set_reqkey_keyring", op::SET_REQKEY_KEYRING, &[K::Number], G::Number),
     keyctl("set_timeout", op::SET_TIMEOUT, &[K::Key, K::Number], G::Number),
     keyctl("assume_authority", op::ASSUME_AUTHORITY, &[K::Key], G::Number),
     keyctl("get_security", op::GET_SECURITY, &[K::Key, K::Room], G::Bytes),
@@ -110,8 +105,8 @@ pub static VERBS: [Verb; 30] = [
     keyctl("instantiate_iov", op::INSTANTIATE_IOV, &[K::Key, K::Segments, K::Key], G::Number),
     keyctl("invalidate", op::INVALIDATE, &[K::Key], G::Number),
     keyctl("get_persistent", op::GET_PERSISTENT, &[K::Uid, K::Key], G::Keyring),
-    keyctl("restrict", op::RESTRICT_KEYRING, &[K::Key, K::Text, K::Text], G::Number),
-    keyctl("move", op::MOVE, &[K::Key, K::Key, K::Key, K::Number], G::Number),
+    keyctl("restrict_keyring", op::RESTRICT_KEYRING, &[K::Key, K::Text, K::Text], G::Number),
+    keyctl("move_key", op::MOVE, &[K::Key, K::Key, K::Key, K::Number], G::Number),
     keyctl("capabilities", op::CAPABILITIES, &[K::Room], G::Bytes),
     // A length without a buffer, and operations of other numbers.
     keyctl("read_null", op::READ, &[K::Key, K::Number, K::Number], G::Number),

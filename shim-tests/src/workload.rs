@@ -97,7 +97,7 @@ impl Workload {
     }
 
     /// The next step.
-    pub fn next(&mut self) -> Step {
+    pub fn next_step(&mut self) -> Step {
         let actor = self.actor();
         if self.timeouts_pending && self.waits_left > 0 && self.rng.random_ratio(1, 8) {
             self.waits_left -= 1;
@@ -114,7 +114,9 @@ impl Workload {
 
     /// Takes note of what a step gave.
     pub fn learn(&mut self, step: &Step, seen: &Seen, naming: &Naming) -> Result<()> {
-        let Action::Call(call) = &step.action else { return self.follow_with(step, seen.ok, naming) };
+        let Action::Call(call) = &step.action else {
+            return self.follow(step, seen.ok);
+        };
         if !seen.ok {
             return Ok(());
         }
@@ -132,13 +134,9 @@ impl Workload {
         Ok(())
     }
 
-    fn follow(&mut self, step: &Step, ok: bool) -> Result<()> {
-        self.follow_with(step, ok, &Naming::new(args::MODEL_BASE))
-    }
-
     /// Keeps the model of the tasks in step. Ids are those of a made-up base: only
     /// their being equal counts here.
-    fn follow_with(&mut self, step: &Step, ok: bool, _naming: &Naming) -> Result<()> {
+    fn follow(&mut self, step: &Step, ok: bool) -> Result<()> {
         let actor = step.actor.as_str();
         if !ok {
             return Ok(());

@@ -5,6 +5,7 @@ pub mod actor;
 pub mod core;
 pub mod kernel;
 pub mod run;
+pub mod unrest;
 
 use anyhow::Result;
 
@@ -41,19 +42,6 @@ pub enum ProcText {
     Keys,
     /// `/proc/key-users`.
     KeyUsers,
-}
-
-/// How much of what a step began may still be going on when it has returned.
-/// Linux destroys keys in a work queue and drops the credentials of tasks after a
-/// grace period; a history looks at the result, not at the race.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unrest {
-    /// Nothing.
-    None,
-    /// Quota of destroyed keys may come back late.
-    Quota,
-    /// Keys may become unknown, or links vanish, late.
-    Keys,
 }
 
 /// A world.

@@ -63,7 +63,7 @@ fn one(seed: u64, aloud: bool) -> Result<Vec<String>> {
     let mut run = Run::begin(world, workload.flavour().start)?;
     let mut answers = Vec::new();
     for index in 0..STEPS {
-        let step = workload.next();
+        let step = workload.next_step();
         let jump = jump_s(&mut clock, &step.action);
         let second = run.world.second() + jump;
         run.world.reach(second)?;
