@@ -3,6 +3,7 @@
 //! ```text
 //! # A comment: what Linux does, and why.
 //! start bare                            no session keyrings to begin with
+//! needs big_key                         a type that not every kernel has
 //! k = add_key user "x" "payload" @s     actor `a`, when no other is named
 //! b: read k -> EACCES                   what it should give; any success otherwise
 //! a: read k -> "payload" or EKEYEXPIRED
@@ -42,6 +43,10 @@ pub fn parse(text: &str) -> Result<History> {
         }
         if line == "start bare" {
             history.start = Start::Bare;
+            continue;
+        }
+        if line == "needs big_key" {
+            history.needs_big_key = true;
             continue;
         }
         let here = || format!("line {}: {line}", index + 1);

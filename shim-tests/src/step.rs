@@ -137,6 +137,8 @@ pub enum Start {
 pub struct History {
     /// How it begins.
     pub start: Start,
+    /// True when it uses the type `big_key`, which not every kernel has.
+    pub needs_big_key: bool,
     /// What follows.
     pub steps: Vec<Step>,
 }

@@ -23,6 +23,15 @@ const TASKS_MAX: usize = 6;
 /// Users of a history.
 pub const USERS: u32 = 3;
 
+/// What the world can do that not every world can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Actors can begin without a session keyring.
+    pub bare: bool,
+    /// There is the type `big_key`.
+    pub big_key: bool,
+}
+
 /// What a history is about, besides everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flavour {
@@ -62,15 +71,19 @@ pub struct Workload {
 
 impl Workload {
     /// The history of that seed.
-    pub fn new(seed: u64, bare: bool, big_key: bool) -> Result<Workload> {
+    pub fn new(seed: u64, abilities: Abilities) -> Result<Workload> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let flavour = Flavour {
-            start: if rng.random_ratio(1, 6) && bare { Start::Bare } else { Start::Sessions },
+            start: if rng.random_ratio(1, 6) && abilities.bare {
+                Start::Bare
+            } else {
+                Start::Sessions
+            },
             heavy: rng.random_ratio(1, 5),
             deep: rng.random_ratio(1, 4),
             wide: rng.random_ratio(1, 12),
             any_thread: rng.random_ratio(1, 4),
-            big_key,
+            big_key: abilities.big_key,
         };
         let mut tasks = Tasks::default();
         tasks.begin("r");

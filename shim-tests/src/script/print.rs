@@ -14,6 +14,9 @@ pub fn print(history: &History) -> String {
     if history.start == Start::Bare {
         text.push_str("start bare\n");
     }
+    if history.needs_big_key {
+        text.push_str("needs big_key\n");
+    }
     for step in &history.steps {
         text.push_str(&line(step));
         text.push('\n');
