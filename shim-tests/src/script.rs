@@ -96,6 +96,7 @@ fn action(verb: &str, args: &[Token]) -> Result<Action> {
         "exit" => Ok(Action::Exit),
         "proc_keys" => Ok(Action::ProcKeys),
         "key_users" => Ok(Action::KeyUsers),
+        "status" => Ok(Action::Status),
         "wait" => Ok(Action::Wait(only_word(args)?.parse()?)),
         "setresuid" => set(Which::Uids, 3),
         "setresgid" => set(Which::Gids, 3),

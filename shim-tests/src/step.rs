@@ -97,6 +97,8 @@ pub enum Action {
     ProcKeys,
     /// Reads `/proc/key-users`: the lines of the history's own users.
     KeyUsers,
+    /// Reads the thread's ids, groups and capabilities from `/proc`.
+    Status,
     /// Lets seconds pass.
     Wait(u32),
 }

@@ -193,6 +193,7 @@ impl Naming {
             Action::Call(call) => self.success(call, step.bind.as_deref(), report),
             Action::ProcKeys => self.proc_keys(&report.out),
             Action::KeyUsers => self.key_users(&report.out),
+            Action::Status => self.status(&report.out),
             _ => "0".to_owned(),
         }
     }

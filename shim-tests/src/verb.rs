@@ -106,7 +106,7 @@ pub static VERBS: [Verb; 30] = [
     keyctl("invalidate", op::INVALIDATE, &[K::Key], G::Number),
     keyctl("get_persistent", op::GET_PERSISTENT, &[K::Uid, K::Key], G::Keyring),
     keyctl("restrict_keyring", op::RESTRICT_KEYRING, &[K::Key, K::Text, K::Text], G::Number),
-    keyctl("move_key", op::MOVE, &[K::Key, K::Key, K::Key, K::Number], G::Number),
+    keyctl("move", op::MOVE, &[K::Key, K::Key, K::Key, K::Number], G::Number),
     keyctl("capabilities", op::CAPABILITIES, &[K::Room], G::Bytes),
     // A length without a buffer, and operations of other numbers.
     keyctl("read_null", op::READ, &[K::Key, K::Number, K::Number], G::Number),

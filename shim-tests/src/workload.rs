@@ -120,7 +120,8 @@ impl Workload {
         match self.rng.random_range(0..100) {
             0..8 => self.task_step(actor),
             8..10 => Step::new(&actor, Action::ProcKeys),
-            10..11 => Step::new(&actor, Action::KeyUsers),
+            10 => Step::new(&actor, Action::KeyUsers),
+            11 => Step::new(&actor, Action::Status),
             _ => self.call_step(actor),
         }
     }

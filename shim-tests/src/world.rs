@@ -29,7 +29,7 @@ pub enum Deed {
     SetIds(Which, [u32; 3]),
     /// Supplementary groups of this thread.
     SetGroups(Vec<u32>),
-    /// The text of `/proc/keys` or `/proc/key-users`.
+    /// A text under `/proc`.
     Open(ProcText),
     /// So many seconds.
     Wait(u32),
@@ -42,6 +42,8 @@ pub enum ProcText {
     Keys,
     /// `/proc/key-users`.
     KeyUsers,
+    /// `/proc/thread-self/status`.
+    Status,
 }
 
 /// A world.

@@ -60,6 +60,7 @@ fn action(action: &Action) -> String {
         }
         Action::ProcKeys => "proc_keys".to_owned(),
         Action::KeyUsers => "key_users".to_owned(),
+        Action::Status => "status".to_owned(),
         Action::Wait(seconds) => format!("wait {seconds}"),
     }
 }

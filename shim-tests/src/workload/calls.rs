@@ -34,7 +34,7 @@ const WEIGHTS: [(&str, u32); 29] = [
     ("invalidate", 5),
     ("get_persistent", 4),
     ("restrict_keyring", 3),
-    ("move_key", 20),
+    ("move", 20),
     ("keyctl", 1),
     ("read_null", 2),
 ];
@@ -51,7 +51,7 @@ impl Workload {
             "get_persistent" => vec![self.persistent_user(actor), self.ring(actor)],
             "read" | "describe" | "get_security" => vec![self.key(actor), self.room()],
             "link" | "unlink" => vec![self.key(actor), self.ring(actor)],
-            "move_key" => self.move_args(actor),
+            "move" => self.move_args(actor),
             "clear" => vec![self.ring(actor)],
             "revoke" | "invalidate" => vec![self.victim(actor)],
             "chown" => vec![self.key(actor), self.owner(), self.owner()],

@@ -104,6 +104,7 @@ impl<W: World> Run<W> {
             Action::SetGroups(groups) => Deed::SetGroups(groups.iter().map(id).collect()),
             Action::ProcKeys => Deed::Open(ProcText::Keys),
             Action::KeyUsers => Deed::Open(ProcText::KeyUsers),
+            Action::Status => Deed::Open(ProcText::Status),
             Action::Wait(seconds) => Deed::Wait(*seconds),
         })
     }

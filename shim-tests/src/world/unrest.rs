@@ -59,7 +59,7 @@ impl Unrest {
                 self.anything = true;
             }
             "revoke" if naming.is_keyring(call.args.first()) => self.anything = true,
-            "unlink" | "link" | "move_key" => match naming.likeness(call.args.first()) {
+            "unlink" | "link" | "move" => match naming.likeness(call.args.first()) {
                 Some(alike) if !naming.is_keyring(call.args.first()) => {
                     self.unlinked.insert(alike);
                 }
