@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::differential::{Verdict, compare_core, compare_road, record};
 use crate::shrink::{Other, shrink};
+use crate::workload::Abilities;
 use crate::world::actor::Road;
 
 /// How long a failing history is made shorter.
@@ -25,8 +26,8 @@ pub struct Plan {
     pub steps: usize,
     /// How many at once.
     pub workers: usize,
-    /// True when actors can begin without a session keyring.
-    pub bare: bool,
+    /// What the kernel can do.
+    pub abilities: Abilities,
     /// True to compare the core.
     pub core: bool,
     /// The way to the other world of actors to compare, if any.
@@ -96,7 +97,7 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(&Tally) + Sync)) -> Tally {
 }
 
 fn one(plan: &Plan, seed: u64, tally: &Mutex<Tally>) -> Result<()> {
-    let (recorded, flavour) = record(seed, plan.steps, plan.bare, &plan.actor)?;
+    let (recorded, flavour) = record(seed, plan.steps, plan.abilities, &plan.actor)?;
     let (verdict, disordered) = compare_core(&recorded)?;
     if plan.core {
         note(plan, seed, &verdict, &recorded.history, &Other::Core, tally)?;

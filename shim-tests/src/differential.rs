@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::model::Tasks;
 use crate::script;
 use crate::step::{Action, History};
-use crate::workload::{Flavour, USERS, Workload};
+use crate::workload::{Abilities, Flavour, USERS, Workload};
 use crate::world::World;
 use crate::world::actor::{ActorWorld, Road};
 use crate::world::core::CoreWorld;
@@ -83,16 +83,22 @@ fn present_second() -> i64 {
 }
 
 /// What a seed makes, on the kernel.
-pub fn record(seed: u64, steps: usize, bare: bool, actor: &Path) -> Result<(Recorded, Flavour)> {
-    let mut workload = Workload::new(seed, bare, false)?;
+pub fn record(
+    seed: u64,
+    steps: usize,
+    abilities: Abilities,
+    actor: &Path,
+) -> Result<(Recorded, Flavour)> {
+    let mut workload = Workload::new(seed, abilities)?;
     let flavour = workload.flavour();
     let start_second = present_second();
     let world = ActorWorld::new(Road::Kernel, actor, "r")?;
     let mut run = Run::begin(world, flavour.start)?;
-    let mut history = History { start: flavour.start, steps: Vec::new() };
+    let mut history =
+        History { start: flavour.start, needs_big_key: flavour.big_key, steps: Vec::new() };
     let mut seen = Vec::new();
     for _ in 0..steps {
-        let step = workload.next();
+        let step = workload.next_step();
         let one = run.step(&step)?;
         workload.learn(&step, &one, run.naming())?;
         history.steps.push(step);
@@ -120,7 +126,7 @@ pub fn rerecord(history: &History, actor: &Path) -> Result<Recorded> {
 pub fn without_the_dead(history: &History) -> Result<History> {
     let mut tasks = Tasks::default();
     tasks.begin("r");
-    let mut kept = History { start: history.start, steps: Vec::new() };
+    let mut kept = History { steps: Vec::new(), ..history.clone() };
     for (index, step) in preamble(history.start).iter().chain(&history.steps).enumerate() {
         let actor = step.actor.as_str();
         if tasks.get(actor).is_none() {

@@ -55,6 +55,26 @@ impl Task {
         self.id.0 == self.process
     }
 
+    /// What `/proc/thread-self/status` says of it, as far as it is modelled.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let ids = &self.ids;
+        let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
+        format!(
+            "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nGroups:\t{}\nCapEff:\t{:x}\n",
+            ids.uid.0,
+            ids.euid.0,
+            ids.suid.0,
+            ids.fsuid.0,
+            ids.gid.0,
+            ids.egid.0,
+            ids.sgid.0,
+            ids.fsgid.0,
+            groups.join(" "),
+            i32::from(self.effective)
+        )
+    }
+
     /// `setresuid` and its kin. Errors as Linux: the number of EPERM, negative, is
     /// left to the kernel; here it is `false`.
     pub fn set_ids(&mut self, which: Which, ids: [u32; 3]) -> bool {

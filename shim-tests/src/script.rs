@@ -3,10 +3,12 @@
 //! ```text
 //! # A comment: what Linux does, and why.
 //! start bare                            no session keyrings to begin with
+//! needs big_key                         a type that not every kernel has
 //! k = add_key user "x" "payload" @s     actor `a`, when no other is named
 //! b: read k -> EACCES                   what it should give; any success otherwise
 //! a: read k -> "payload" or EKEYEXPIRED
 //! a: fork b                             a new process; `thread t` a new thread
+//! times 3 b: read k% -> "p%"            three steps, for k1, k2 and k3
 //! ```
 //!
 //! Keys are named by what a step bound, by `@t @p @s @u @us @g @a @d`, or by number.
@@ -43,10 +45,24 @@ pub fn parse(text: &str) -> Result<History> {
             history.start = Start::Bare;
             continue;
         }
-        let step = step(line).with_context(|| format!("line {}: {line}", index + 1))?;
-        history.steps.push(step);
+        if line == "needs big_key" {
+            history.needs_big_key = true;
+            continue;
+        }
+        let here = || format!("line {}: {line}", index + 1);
+        for line in repeated(line).with_context(here)? {
+            history.steps.push(step(&line).with_context(here)?);
+        }
     }
     Ok(history)
+}
+
+/// The lines that `times N` stands for, `%` being the number of each; or the line.
+fn repeated(line: &str) -> Result<Vec<String>> {
+    let Some(rest) = line.strip_prefix("times ") else { return Ok(vec![line.to_owned()]) };
+    let (count, body) = rest.split_once(' ').context("times N STEP")?;
+    let count: usize = count.parse().context("times N STEP")?;
+    Ok((1..=count).map(|turn| body.replace('%', &turn.to_string())).collect())
 }
 
 fn step(line: &str) -> Result<Step> {
@@ -80,6 +96,7 @@ fn action(verb: &str, args: &[Token]) -> Result<Action> {
         "exit" => Ok(Action::Exit),
         "proc_keys" => Ok(Action::ProcKeys),
         "key_users" => Ok(Action::KeyUsers),
+        "status" => Ok(Action::Status),
         "wait" => Ok(Action::Wait(only_word(args)?.parse()?)),
         "setresuid" => set(Which::Uids, 3),
         "setresgid" => set(Which::Gids, 3),

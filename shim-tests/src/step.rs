@@ -97,6 +97,8 @@ pub enum Action {
     ProcKeys,
     /// Reads `/proc/key-users`: the lines of the history's own users.
     KeyUsers,
+    /// Reads the thread's ids, groups and capabilities from `/proc`.
+    Status,
     /// Lets seconds pass.
     Wait(u32),
 }
@@ -137,6 +139,8 @@ pub enum Start {
 pub struct History {
     /// How it begins.
     pub start: Start,
+    /// True when it uses the type `big_key`, which not every kernel has.
+    pub needs_big_key: bool,
     /// What follows.
     pub steps: Vec<Step>,
 }

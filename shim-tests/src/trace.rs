@@ -27,6 +27,20 @@ pub const USERS_MAX: u32 = 9;
 struct Name {
     label: String,
     keyring: bool,
+    /// The same for keys of one type and description, where the history says them.
+    likeness: Option<Likeness>,
+}
+
+/// Stands for a type and a description.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Likeness(Vec<u8>, Vec<u8>);
+
+impl Likeness {
+    /// True when the type is `keyring`.
+    #[must_use]
+    pub fn is_keyring(&self) -> bool {
+        self.0 == b"keyring"
+    }
 }
 
 /// Names of one history in one world.
@@ -142,7 +156,13 @@ impl Naming {
     }
 
     /// The name of a serial that has just been seen, which is new or not.
-    fn name(&mut self, serial: i32, bind: Option<&str>, keyring: bool) -> String {
+    fn name(
+        &mut self,
+        serial: i32,
+        bind: Option<&str>,
+        keyring: bool,
+        likeness: Option<Likeness>,
+    ) -> String {
         if let Some(bind) = bind {
             self.bound.insert(bind.to_owned(), serial);
         }
@@ -157,7 +177,7 @@ impl Naming {
                 format!("x{}", self.unbound_count)
             }
         };
-        self.names.insert(serial, Name { label: label.clone(), keyring });
+        self.names.insert(serial, Name { label: label.clone(), keyring, likeness });
         label
     }
 
@@ -173,6 +193,7 @@ impl Naming {
             Action::Call(call) => self.success(call, step.bind.as_deref(), report),
             Action::ProcKeys => self.proc_keys(&report.out),
             Action::KeyUsers => self.key_users(&report.out),
+            Action::Status => self.status(&report.out),
             _ => "0".to_owned(),
         }
     }
@@ -183,17 +204,15 @@ impl Naming {
             Gives::Number => ret.to_string(),
             Gives::KeyOfType(index) => {
                 let keyring = call.args.get(index) == Some(&Arg::Text(Text::new("keyring")));
-                self.name(ret as i32, bind, keyring)
+                let likeness = likeness_of(call, index);
+                self.name(ret as i32, bind, keyring, likeness)
             }
             Gives::Keyring if ret == 0 => "0".to_owned(),
-            Gives::Keyring => self.name(ret as i32, bind, true),
-            Gives::Label => {
-                let body = report.out.get(..(ret as usize).saturating_sub(1));
-                match body {
-                    Some(text) => self.users_back(&String::from_utf8_lossy(text)),
-                    None => show::short(report),
-                }
-            }
+            Gives::Keyring => self.name(ret as i32, bind, true, None),
+            Gives::Label => match report.out.get(..ret as usize) {
+                Some([text @ .., 0]) => self.users_back(&String::from_utf8_lossy(text)),
+                _ => show::short(report),
+            },
             Gives::Content if self.is_keyring(call.args.first()) => self.members(report),
             Gives::Content | Gives::Bytes => self.bytes(report),
         }
@@ -210,6 +229,13 @@ impl Naming {
                 .is_some_and(|name| name.keyring),
             _ => false,
         }
+    }
+
+    /// The type and description of the key that an argument names, if known.
+    #[must_use]
+    pub fn likeness(&self, key: Option<&Arg>) -> Option<Likeness> {
+        let Some(Arg::Key(KeyArg::Named(name))) = key else { return None };
+        self.names.get(&self.serial(name)?)?.likeness.clone()
     }
 
     fn bytes(&self, report: &Report) -> String {
@@ -231,7 +257,7 @@ impl Naming {
             if serial == i32::from_ne_bytes([UNTOUCHED; 4]) {
                 break;
             }
-            labels.push(self.name(serial, None, false));
+            labels.push(self.name(serial, None, false, None));
         }
         let list = format!("[{}]", labels.join(" "));
         if report.ret as usize > report.out.len() {
@@ -262,5 +288,16 @@ impl Naming {
 
     fn is_own(&self, id: u32) -> bool {
         (1..=USERS_MAX).contains(&id.wrapping_sub(self.base))
+    }
+}
+
+/// The type and description that a call names, the type being that argument.
+#[must_use]
+pub fn likeness_of(call: &Call, type_index: usize) -> Option<Likeness> {
+    match (call.args.get(type_index), call.args.get(type_index + 1)) {
+        (Some(Arg::Text(Text::Bytes(one))), Some(Arg::Text(Text::Bytes(two)))) => {
+            Some(Likeness(one.clone(), two.clone()))
+        }
+        _ => None,
     }
 }

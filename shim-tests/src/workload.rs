@@ -23,6 +23,15 @@ const TASKS_MAX: usize = 6;
 /// Users of a history.
 pub const USERS: u32 = 3;
 
+/// What the world can do that not every world can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Actors can begin without a session keyring.
+    pub bare: bool,
+    /// There is the type `big_key`.
+    pub big_key: bool,
+}
+
 /// What a history is about, besides everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flavour {
@@ -62,15 +71,19 @@ pub struct Workload {
 
 impl Workload {
     /// The history of that seed.
-    pub fn new(seed: u64, bare: bool, big_key: bool) -> Result<Workload> {
+    pub fn new(seed: u64, abilities: Abilities) -> Result<Workload> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let flavour = Flavour {
-            start: if rng.random_ratio(1, 6) && bare { Start::Bare } else { Start::Sessions },
+            start: if rng.random_ratio(1, 6) && abilities.bare {
+                Start::Bare
+            } else {
+                Start::Sessions
+            },
             heavy: rng.random_ratio(1, 5),
             deep: rng.random_ratio(1, 4),
             wide: rng.random_ratio(1, 12),
             any_thread: rng.random_ratio(1, 4),
-            big_key,
+            big_key: abilities.big_key,
         };
         let mut tasks = Tasks::default();
         tasks.begin("r");
@@ -97,7 +110,7 @@ impl Workload {
     }
 
     /// The next step.
-    pub fn next(&mut self) -> Step {
+    pub fn next_step(&mut self) -> Step {
         let actor = self.actor();
         if self.timeouts_pending && self.waits_left > 0 && self.rng.random_ratio(1, 8) {
             self.waits_left -= 1;
@@ -107,7 +120,8 @@ impl Workload {
         match self.rng.random_range(0..100) {
             0..8 => self.task_step(actor),
             8..10 => Step::new(&actor, Action::ProcKeys),
-            10..11 => Step::new(&actor, Action::KeyUsers),
+            10 => Step::new(&actor, Action::KeyUsers),
+            11 => Step::new(&actor, Action::Status),
             _ => self.call_step(actor),
         }
     }
@@ -115,7 +129,7 @@ impl Workload {
     /// Takes note of what a step gave.
     pub fn learn(&mut self, step: &Step, seen: &Seen, naming: &Naming) -> Result<()> {
         let Action::Call(call) = &step.action else {
-            return self.follow_with(step, seen.ok, naming);
+            return self.follow(step, seen.ok);
         };
         if !seen.ok {
             return Ok(());
@@ -134,13 +148,9 @@ impl Workload {
         Ok(())
     }
 
-    fn follow(&mut self, step: &Step, ok: bool) -> Result<()> {
-        self.follow_with(step, ok, &Naming::new(args::MODEL_BASE))
-    }
-
     /// Keeps the model of the tasks in step. Ids are those of a made-up base: only
     /// their being equal counts here.
-    fn follow_with(&mut self, step: &Step, ok: bool, _naming: &Naming) -> Result<()> {
+    fn follow(&mut self, step: &Step, ok: bool) -> Result<()> {
         let actor = step.actor.as_str();
         if !ok {
             return Ok(());

@@ -5,6 +5,7 @@ pub mod actor;
 pub mod core;
 pub mod kernel;
 pub mod run;
+pub mod unrest;
 
 use anyhow::Result;
 
@@ -28,7 +29,7 @@ pub enum Deed {
     SetIds(Which, [u32; 3]),
     /// Supplementary groups of this thread.
     SetGroups(Vec<u32>),
-    /// The text of `/proc/keys` or `/proc/key-users`.
+    /// A text under `/proc`.
     Open(ProcText),
     /// So many seconds.
     Wait(u32),
@@ -41,19 +42,8 @@ pub enum ProcText {
     Keys,
     /// `/proc/key-users`.
     KeyUsers,
-}
-
-/// How much of what a step began may still be going on when it has returned.
-/// Linux destroys keys in a work queue and drops the credentials of tasks after a
-/// grace period; a history looks at the result, not at the race.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unrest {
-    /// Nothing.
-    None,
-    /// Quota of destroyed keys may come back late.
-    Quota,
-    /// Keys may become unknown, or links vanish, late.
-    Keys,
+    /// `/proc/thread-self/status`.
+    Status,
 }
 
 /// A world.

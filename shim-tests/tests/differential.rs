@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use keyshim_tests::campaign::{Plan, run};
+use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{Road, beside};
 use keyshim_tests::world::kernel;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -28,8 +29,11 @@ fn main() -> Result<()> {
         eprintln!("skipped: preload: {why:#}");
     }
     let judged = kernel_off.is_none();
-    let bare = judged && kernel::starts_bare()?;
-    let core = plan(bare)?;
+    let abilities = match judged {
+        true => kernel::abilities()?,
+        false => Abilities { bare: false, big_key: false },
+    };
+    let core = plan(abilities)?;
     let itself = Plan {
         core: false,
         second: Some(Road::Kernel),
@@ -56,14 +60,14 @@ fn setting(name: &str, default: u64) -> Result<u64> {
     }
 }
 
-fn plan(bare: bool) -> Result<Plan> {
+fn plan(abilities: Abilities) -> Result<Plan> {
     let hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 3600;
     Ok(Plan {
         seed: setting("KEYSHIM_SEED", hour * 1_000_000)?,
         histories: setting("KEYSHIM_HISTORIES", 24)?,
         steps: setting("KEYSHIM_STEPS", 200)? as usize,
         workers: setting("KEYSHIM_WORKERS", 12)? as usize,
-        bare,
+        abilities,
         core: true,
         second: None,
         actor: env!("CARGO_BIN_EXE_keyshim-actor").into(),

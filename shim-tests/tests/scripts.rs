@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use keyshim_tests::script;
 use keyshim_tests::step::{History, Start};
+use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{ActorWorld, Road, beside};
 use keyshim_tests::world::core::CoreWorld;
 use keyshim_tests::world::run::Run;
@@ -22,36 +23,47 @@ fn main() -> Result<()> {
     let mut trials = Vec::new();
     let kernel_off = kernel::unavailable();
     let preload = preload_road();
-    let bare = kernel_off.is_none() && kernel::starts_bare()?;
+    let abilities = match kernel_off {
+        None => kernel::abilities()?,
+        Some(_) => Abilities { bare: false, big_key: false },
+    };
     for path in scripts()? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path)?;
         let history = script::parse(&text).with_context(|| path.display().to_string())?;
         let (one, two) = (history.clone(), history.clone());
         trials.push(Trial::test(format!("core::{name}"), move || in_core(&one)));
-        let off = match (&kernel_off, history.start) {
-            (Some(why), _) => Some(why.clone()),
-            (None, Start::Bare) if !bare => {
-                Some("this login has a session keyring: run it outside a session".to_owned())
-            }
-            _ => None,
-        };
-        trials.push(skippable(format!("kernel::{name}"), off.is_none(), move || {
-            on_road(&two, &Road::Kernel)
-        }));
+        let off = kernel_off.is_some()
+            || (history.start == Start::Bare && !abilities.bare)
+            || (history.needs_big_key && !abilities.big_key);
+        trials
+            .push(skippable(format!("kernel::{name}"), !off, move || on_road(&two, &Road::Kernel)));
         let road = preload.as_ref().ok().cloned();
         trials.push(skippable(format!("preload::{name}"), road.is_some(), move || match &road {
             Some(road) => on_road(&history, road),
             None => Err(Failed::from("no preload here")),
         }));
     }
-    if let Some(why) = kernel_off {
-        eprintln!("skipped: kernel: {why}");
+    match kernel_off {
+        Some(why) => eprintln!("skipped: kernel: {why}"),
+        None => name_what_is_missing(abilities),
     }
     if let Err(why) = preload {
         eprintln!("skipped: preload: {why:#}");
     }
     libtest_mimic::run(&arguments, trials).exit()
+}
+
+fn name_what_is_missing(abilities: Abilities) {
+    if !abilities.bare {
+        eprintln!(
+            "skipped: kernel: scripts that start bare: this login has a session keyring; \
+             run them from a service without one"
+        );
+    }
+    if !abilities.big_key {
+        eprintln!("skipped: kernel: scripts that need big_key: this kernel lacks CONFIG_BIG_KEYS");
+    }
 }
 
 fn skippable(

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use keyshim_tests::script;
 use keyshim_tests::step::Action;
-use keyshim_tests::workload::Workload;
+use keyshim_tests::workload::{Abilities, Workload};
 use keyshim_tests::world::World;
 use keyshim_tests::world::core::CoreWorld;
 use keyshim_tests::world::run::Run;
@@ -58,12 +58,12 @@ fn simulate(seed: u64, aloud: bool) -> Result<()> {
 
 fn one(seed: u64, aloud: bool) -> Result<Vec<String>> {
     let mut clock = ChaCha8Rng::seed_from_u64(seed ^ 0x0063_6c6f_636b);
-    let mut workload = Workload::new(seed, true, true)?;
+    let mut workload = Workload::new(seed, Abilities { bare: true, big_key: true })?;
     let world = CoreWorld::new(seed, "r", START_SECOND, 1_000_000);
     let mut run = Run::begin(world, workload.flavour().start)?;
     let mut answers = Vec::new();
     for index in 0..STEPS {
-        let step = workload.next();
+        let step = workload.next_step();
         let jump = jump_s(&mut clock, &step.action);
         let second = run.world.second() + jump;
         run.world.reach(second)?;

@@ -26,10 +26,25 @@ fn main() -> Result<()> {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let line: RawFd = match std::env::args().nth(1) {
         Some(number) => number.parse().context("the descriptor of the line")?,
-        None => 0,
+        None => off_standard_input()?,
     };
     // SAFETY: the orchestrator, or this program before exec, gave us this descriptor.
     serve(unsafe { UnixStream::from_raw_fd(line) })
+}
+
+/// Moves the line away from descriptor 0, which must stay open in every child: a
+/// program that starts without it opens `/dev/null` there, and an open file holds
+/// the keyrings of whoever opened it.
+fn off_standard_input() -> Result<RawFd> {
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: descriptor 0 is the line, and nobody else uses it yet.
+    unsafe {
+        let line = libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 10);
+        if line < 0 || libc::dup2(null.as_raw_fd(), 0) < 0 {
+            return Err(std::io::Error::last_os_error()).context("moving the line");
+        }
+        Ok(line)
+    }
 }
 
 fn hello(line: &mut UnixStream) -> Result<()> {

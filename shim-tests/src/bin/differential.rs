@@ -50,8 +50,8 @@ fn main() -> Result<ExitCode> {
         bail!("the kernel cannot be the judge here: {why}");
     }
     if options.show {
-        let bare = kernel::starts_bare()?;
-        let (recorded, _) = record(options.seed, options.steps, bare, &actor_program()?)?;
+        let abilities = kernel::abilities()?;
+        let (recorded, _) = record(options.seed, options.steps, abilities, &actor_program()?)?;
         print!("{}", recorded.script());
         return Ok(ExitCode::SUCCESS);
     }
@@ -68,7 +68,7 @@ fn main() -> Result<ExitCode> {
         histories: options.histories,
         steps: options.steps,
         workers: options.workers,
-        bare: kernel::starts_bare()?,
+        abilities: kernel::abilities()?,
         core: !options.no_core && !options.itself,
         second,
         actor: actor_program()?,

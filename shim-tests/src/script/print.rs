@@ -14,6 +14,9 @@ pub fn print(history: &History) -> String {
     if history.start == Start::Bare {
         text.push_str("start bare\n");
     }
+    if history.needs_big_key {
+        text.push_str("needs big_key\n");
+    }
     for step in &history.steps {
         text.push_str(&line(step));
         text.push('\n');
@@ -57,6 +60,7 @@ fn action(action: &Action) -> String {
         }
         Action::ProcKeys => "proc_keys".to_owned(),
         Action::KeyUsers => "key_users".to_owned(),
+        Action::Status => "status".to_owned(),
         Action::Wait(seconds) => format!("wait {seconds}"),
     }
 }

@@ -34,6 +34,28 @@ impl Naming {
         Some(self.users_back(&format!("{label} {flags} *{after_usage}")))
     }
 
+    /// Ids and groups, and whether any capability is effective: a test of the model of
+    /// tasks, not of the key service.
+    pub(super) fn status(&self, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(text);
+        let mut words = Vec::new();
+        for line in text.lines() {
+            match line.split_once(':') {
+                Some(("Uid" | "Gid", ids)) => words.extend(ids.split_whitespace()),
+                Some(("Groups", groups)) => {
+                    words.push("groups");
+                    words.extend(groups.split_whitespace());
+                }
+                Some(("CapEff", caps)) => {
+                    let none = caps.trim().bytes().all(|digit| digit == b'0');
+                    words.push(if none { "no capability" } else { "capable" });
+                }
+                _ => {}
+            }
+        }
+        self.users_back(&words.join(" "))
+    }
+
     /// The lines of the history's users but for the first count, which is of
     /// references to the record itself.
     pub(super) fn key_users(&self, text: &[u8]) -> String {

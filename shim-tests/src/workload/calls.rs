@@ -11,7 +11,7 @@ const WEIGHTS: [(&str, u32); 29] = [
     ("add_key", 90),
     ("request_key", 20),
     ("get_keyring_id", 12),
-    ("join", 6),
+    ("join_session_keyring", 6),
     ("update", 10),
     ("revoke", 5),
     ("chown", 8),
@@ -24,7 +24,7 @@ const WEIGHTS: [(&str, u32); 29] = [
     ("read", 30),
     ("instantiate", 1),
     ("negate", 1),
-    ("set_reqkey", 2),
+    ("set_reqkey_keyring", 2),
     ("set_timeout", 10),
     ("assume_authority", 1),
     ("get_security", 2),
@@ -33,7 +33,7 @@ const WEIGHTS: [(&str, u32); 29] = [
     ("instantiate_iov", 1),
     ("invalidate", 5),
     ("get_persistent", 4),
-    ("restrict", 3),
+    ("restrict_keyring", 3),
     ("move", 20),
     ("keyctl", 1),
     ("read_null", 2),
@@ -45,7 +45,7 @@ impl Workload {
         let chosen = WEIGHTS.choose_weighted(&mut self.rng, |(_, weight)| *weight);
         let name = chosen.map_or("describe", |(name, _)| name);
         let args = match name {
-            "add_key" | "request_key" | "search" | "restrict" | "join" => {
+            "add_key" | "request_key" | "search" | "restrict_keyring" | "join_session_keyring" => {
                 self.string_args(actor, name)
             }
             "get_persistent" => vec![self.persistent_user(actor), self.ring(actor)],
@@ -64,7 +64,7 @@ impl Workload {
             "get_keyring_id" => {
                 vec![self.ring(actor), Arg::Number(u64::from(self.rng.random::<bool>()))]
             }
-            "set_reqkey" => vec![Arg::Number(self.rng.random_range(-2..=8i64) as u64)],
+            "set_reqkey_keyring" => vec![Arg::Number(self.rng.random_range(-2..=8i64) as u64)],
             "session_to_parent" => Vec::new(),
             "read_null" => vec![self.key(actor), Arg::Number(0), Arg::Number(0)],
             "keyctl" => self.unknown_operation(),
@@ -87,7 +87,7 @@ impl Workload {
                 let (_, type_name, description) = self.type_and_description();
                 vec![self.ring(actor), type_name, description, self.destination(actor)]
             }
-            "restrict" => {
+            "restrict_keyring" => {
                 let pair = match self.rng.random_range(0..6) {
                     0 => ["user", ""],
                     1 => ["nosuch", "x"],

@@ -285,6 +285,9 @@ impl World for ActorWorld {
             Deed::Open(ProcText::Keys) => {
                 self.ask(actor, &Command::ReadFile("/proc/keys".to_owned()))
             }
+            Deed::Open(ProcText::Status) => {
+                self.ask(actor, &Command::ReadFile("/proc/thread-self/status".to_owned()))
+            }
             Deed::Open(ProcText::KeyUsers) => {
                 self.ask(actor, &Command::ReadFile("/proc/key-users".to_owned()))
             }

@@ -140,6 +140,7 @@ impl CoreWorld {
         let file = match text {
             ProcText::Keys => ProcFile::Keys,
             ProcText::KeyUsers => ProcFile::KeyUsers,
+            ProcText::Status => return Ok(self.tasks.find(actor)?.status().into_bytes()),
         };
         let caller = self.tasks.caller(actor)?;
         let mut into = Vec::new();
@@ -199,7 +200,10 @@ impl World for CoreWorld {
             Deed::SetGroups(groups) => {
                 let task = self.tasks.find_mut(actor)?;
                 match task.effective {
-                    true => task.groups.clone_from(groups),
+                    true => {
+                        task.groups.clone_from(groups);
+                        task.groups.sort_unstable();
+                    }
                     false => ret = -i64::from(Errno::EPERM.raw()),
                 }
             }

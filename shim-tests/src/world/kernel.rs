@@ -18,6 +18,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use keyshim_abi::uapi::keyctl as op;
 
+use crate::workload::Abilities;
+
 /// Rounds to have begun and ended after a step before it is settled.
 const ROUNDS: u64 = 3;
 /// Longest wait for one round.
@@ -49,10 +51,31 @@ pub fn unavailable() -> Option<String> {
     }
 }
 
+/// What this kernel can do; it is there, see [`unavailable`].
+pub fn abilities() -> Result<Abilities> {
+    Ok(Abilities { bare: starts_bare()?, big_key: has_big_key() })
+}
+
+fn has_big_key() -> bool {
+    // SAFETY: the strings end in NUL, the payload is one byte long.
+    let serial = unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"big_key".as_ptr(),
+            c"keyshim-probe".as_ptr(),
+            c"x".as_ptr(),
+            1,
+            -2,
+        )
+    };
+    keyctl(op::INVALIDATE, serial, 0, 0);
+    serial > 0
+}
+
 /// True when the orchestrator has no session keyring, so that its actors can begin
 /// without one. A thread of another user finds out: without a session it would be
 /// given that user's, which is then taken away again.
-pub fn starts_bare() -> Result<bool> {
+fn starts_bare() -> Result<bool> {
     let probe = std::thread::spawn(|| {
         let user = SENTINEL_BASE - 1;
         // SAFETY: plain numbers; the raw call changes this thread's ids only.

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Deed, ProcText, Unrest, World};
+use super::unrest::Unrest;
+use super::{Deed, ProcText, World};
 use crate::step::{Action, Arg, Call, IdArg, Start, Step, Text, Which};
 use crate::trace::Naming;
 use crate::verb;
@@ -42,7 +43,7 @@ impl<W: World> Run<W> {
     /// right; each has a fresh session keyring, unless the history starts bare.
     pub fn begin(world: W, start: Start) -> Result<Run<W>> {
         let naming = Naming::new(world.id_base());
-        let mut run = Run { world, naming, unrest: Unrest::None, quota_was_full: false };
+        let mut run = Run { world, naming, unrest: Unrest::default(), quota_was_full: false };
         for step in preamble(start) {
             run.step(&step)?;
         }
@@ -51,19 +52,19 @@ impl<W: World> Run<W> {
 
     /// Does one step.
     pub fn step(&mut self, step: &Step) -> Result<Seen> {
-        if self.unrest == Unrest::Keys || self.looks_at_quota(step) {
+        if self.unrest.matters_to(step, &self.naming) {
             self.settle()?;
         }
         let Some(deed) = self.deed(step) else {
             return Ok(Seen::skipped());
         };
         let mut report = self.world.act(&step.actor, &deed)?;
-        if self.unrest == Unrest::Quota && self.may_be_late_quota(&report) {
+        if self.unrest.of_quota() && self.may_be_late_quota(&report) {
             self.settle()?;
             report = self.world.act(&step.actor, &deed)?;
         }
         let text = self.naming.outcome(step, &report);
-        self.unrest = self.unrest.max(self.unrest_after(step, &report));
+        self.unrest.after(step, &report, &self.naming);
         Ok(Seen {
             text,
             ok: report.ret >= 0,
@@ -73,12 +74,8 @@ impl<W: World> Run<W> {
     }
 
     fn settle(&mut self) -> Result<()> {
-        self.unrest = Unrest::None;
+        self.unrest = Unrest::default();
         self.world.settle()
-    }
-
-    fn looks_at_quota(&self, step: &Step) -> bool {
-        self.unrest != Unrest::None && matches!(step.action, Action::ProcKeys | Action::KeyUsers)
     }
 
     /// A call that fails for want of quota changes nothing, so it can be made again
@@ -107,33 +104,9 @@ impl<W: World> Run<W> {
             Action::SetGroups(groups) => Deed::SetGroups(groups.iter().map(id).collect()),
             Action::ProcKeys => Deed::Open(ProcText::Keys),
             Action::KeyUsers => Deed::Open(ProcText::KeyUsers),
+            Action::Status => Deed::Open(ProcText::Status),
             Action::Wait(seconds) => Deed::Wait(*seconds),
         })
-    }
-
-    fn unrest_after(&self, step: &Step, report: &Report) -> Unrest {
-        match &step.action {
-            Action::Exec | Action::Exit => Unrest::Keys,
-            Action::Call(_) if report.ret < 0 => Unrest::Quota,
-            Action::Call(call) => self.unrest_of(call),
-            _ => Unrest::None,
-        }
-    }
-
-    fn unrest_of(&self, call: &Call) -> Unrest {
-        let of_keyring = match self.naming.is_keyring(call.args.first()) {
-            true => Unrest::Keys,
-            false => Unrest::Quota,
-        };
-        match call.verb.name {
-            "clear" | "invalidate" | "join" | "session_to_parent" => Unrest::Keys,
-            "unlink" | "revoke" | "link" | "move" => of_keyring,
-            "add_key" if call.args.first() == Some(&Arg::Text(Text::new("keyring"))) => {
-                Unrest::Keys
-            }
-            "add_key" | "request_key" | "search" | "get_persistent" => Unrest::Quota,
-            _ => Unrest::None,
-        }
     }
 
     /// What a name stands for here, for the generator of histories.
@@ -147,7 +120,12 @@ impl<W: World> Run<W> {
 #[must_use]
 pub fn preamble(start: Start) -> Vec<Step> {
     let own = IdArg::Own(1);
-    let join = || Action::Call(Call { verb: verb::get("join"), args: vec![Arg::Text(Text::Null)] });
+    let join = || {
+        Action::Call(Call {
+            verb: verb::get("join_session_keyring"),
+            args: vec![Arg::Text(Text::Null)],
+        })
+    };
     let mut steps = vec![
         Step::new("r", Action::SetGroups(Vec::new())),
         Step::new("r", Action::Fork("a".to_owned())),
