@@ -164,11 +164,9 @@ fn links_in_the_documents_lead_somewhere() {
 }
 
 #[test]
-fn commands_in_the_readme_exist() {
-    nothing(
-        "README.md names what is not there",
-        markdown::missing_scripts(&tree::read("README.md")),
-    );
+fn files_that_the_documents_name_exist() {
+    let documents = tree::files().into_iter().filter(|file| file.path.ends_with(".md"));
+    nothing("files", documents.flat_map(|file| markdown::missing_files(&file)).collect());
 }
 
 #[test]

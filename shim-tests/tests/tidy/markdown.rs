@@ -59,14 +59,15 @@ fn has_heading(text: &str, anchor: &str) -> bool {
     })
 }
 
-/// Scripts that the text tells to run (`.dev/...`, `shim-tests/...`) and that do not
-/// exist.
-pub(crate) fn missing_scripts(text: &str) -> Vec<String> {
-    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '`' | '(' | ')' | ','));
+/// Files of this repository that a document names and that are not there.
+pub(crate) fn missing_files(file: &File) -> Vec<String> {
+    let places = [".dev/", ".ci/", "abi/", "keys/", "broker/", "preload/", "shim-tests/", "docs/"];
+    let text = file.text();
+    let words = text.split(|c: char| c.is_whitespace() || "`(),[]".contains(c));
     words
-        .map(|word| word.trim_end_matches(['.', ':']))
-        .filter(|word| [".dev/", ".ci/", "shim-tests/"].iter().any(|place| word.starts_with(place)))
+        .map(|word| word.trim_end_matches(['.', ':', ';']))
+        .filter(|word| places.iter().any(|place| word.starts_with(place)))
         .filter(|word| !word.contains('*') && !tree::root().join(word).exists())
-        .map(str::to_owned)
+        .map(|word| format!("{}: {word}", file.path))
         .collect()
 }
