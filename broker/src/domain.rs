@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, Parent, TaskId};
+use keyshim_abi::caller::{Caller, Gid, Ids, Parent, TaskId, Uid, UserNamespace};
 use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
@@ -12,7 +12,7 @@ use keyshim_abi::{Errno, KeyId, Request};
 use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
-use crate::caller::LazyPrivileges;
+use crate::caller::{LazyPrivileges, Unprivileged};
 use crate::fault::{CutOff, Fault};
 use crate::host;
 use crate::identity::Peer;
@@ -213,9 +213,20 @@ impl Domain {
         Ok(act(&mut self.service, &caller, &privileges))
     }
 
-    /// True when somebody has keys here.
+    /// True while any user has a key here. User keyrings count, though they may be
+    /// empty: a broker too many is better than a key too few.
     pub(crate) fn holds_keys(&mut self) -> bool {
-        self.service.next_collection().is_some()
+        let ids = Ids::all(Uid::ROOT, Gid(0));
+        let namespace = UserNamespace::OUTERMOST;
+        let privileges = &Unprivileged;
+        let caller = Caller { task: TaskId(0), ids, namespace, parent: None, privileges };
+        let mut text = Vec::new();
+        self.service.proc_read(host::now(), &caller, ProcFile::KeyUsers, &mut text);
+        // UID: USAGE KEYS/INSTANTIATED ...
+        String::from_utf8_lossy(&text).lines().any(|line| {
+            let keys = line.split_whitespace().nth(2).and_then(|keys| keys.split_once('/'));
+            keys.is_none_or(|(count, _)| count != "0")
+        })
     }
 
     /// Collects what is due; the answer is when there is more.

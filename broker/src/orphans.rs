@@ -2,7 +2,11 @@
 //! birth: every `keyshim run` does, ours or that of a shared domain, and init.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 use std::{fs, process};
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::proc;
 
@@ -81,6 +85,15 @@ impl Run {
     }
 }
 
+/// The present minus some time, in clock ticks since the machine began, as
+/// `/proc/PID/stat` has them.
+pub(crate) fn ticks_ago(age: Duration) -> u64 {
+    let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as u64;
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+    let then_ms = since_boot.saturating_sub(age).as_millis() as u64;
+    then_ms * ticks_per_s / 1000
+}
+
 fn program_of(process: &str) -> Option<(u64, u64)> {
     let metadata = fs::metadata(format!("/proc/{process}/exe")).ok()?;
     Some((metadata.dev(), metadata.ino()))
@@ -89,6 +102,13 @@ fn program_of(process: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn we_began_between_long_ago_and_now() {
+        let started = proc::place(process::id()).unwrap().started_ticks;
+        assert!(started <= ticks_ago(Duration::ZERO));
+        assert!(started >= ticks_ago(Duration::from_secs(3600)));
+    }
 
     #[test]
     fn only_the_program_of_a_run_is_its_own_child() {

@@ -88,11 +88,6 @@ impl Tasks {
         self.processes.is_empty()
     }
 
-    /// Every known process.
-    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.processes.keys().copied()
-    }
-
     /// Where that task is; Gone when it has ended.
     pub(crate) fn place(&self, task: TaskId) -> Result<Place, CutOff> {
         self.places.get(&task).copied().ok_or(CutOff::Gone)
