@@ -21,8 +21,6 @@ use crate::namespace::Namespaces;
 use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
 
-/// `CAP_DAC_OVERRIDE`: opens files that the mode bits would deny.
-const CAP_DAC_OVERRIDE: u32 = 1;
 /// Changes taken note of in one look.
 const CHANGES_AT_ONCE: usize = 64;
 
@@ -159,7 +157,7 @@ impl Domain {
             Request::SessionToParent => self.parent_of(task)?,
             _ => None,
         };
-        self.as_caller(task, parent, |service, caller, _| {
+        self.as_caller(task, parent, |service, caller| {
             service.submit(host::now(), caller, request, data)
         })
     }
@@ -172,25 +170,23 @@ impl Domain {
         text: &mut Vec<u8>,
     ) -> Result<Answer, CutOff> {
         self.sweep();
-        self.as_caller(task, None, |service, caller, _| {
+        self.as_caller(task, None, |service, caller| {
             service.proc_read(host::now(), caller, file, text);
             Ok(0)
         })
     }
 
-    /// Opens a knob for writing: the descriptor for the writer. EACCES for whoever
-    /// may not write a file of root's with mode 0644.
+    /// Opens a knob for writing: the descriptor for the writer. EACCES but for whose
+    /// effective user is the outermost root: neither fsuid nor a capability counts
+    /// (`sysctl_perm`, whose mode is 0644).
     pub(crate) fn open_knob(
         &mut self,
         task: TaskId,
         knob: Knob,
     ) -> Result<Result<OwnedFd, Errno>, CutOff> {
         self.sweep();
-        let may_write = self.as_caller(task, None, |_, caller, privileges| {
-            caller.ids.fsuid.0 == 0 && privileges.is_outermost()
-                || privileges.capable_number(CAP_DAC_OVERRIDE)
-        })?;
-        if !may_write {
+        let euid = self.as_caller(task, None, |_, caller| caller.ids.euid)?;
+        if euid != Uid::ROOT {
             return Ok(Err(Errno::EACCES));
         }
         Ok(self.knobs.open(knob, &self.changes))
@@ -201,7 +197,7 @@ impl Domain {
         &mut self,
         task: TaskId,
         parent: Option<Parent>,
-        act: impl FnOnce(&mut KeyService, &Caller<'_>, &LazyPrivileges<'_>) -> T,
+        act: impl FnOnce(&mut KeyService, &Caller<'_>) -> T,
     ) -> Result<T, CutOff> {
         let place = self.tasks.place(task)?;
         let membership = self.namespaces.of(place.pid, place.tid).ok_or(CutOff::Gone)?;
@@ -210,7 +206,7 @@ impl Domain {
         let privileges = LazyPrivileges::new(thread, membership.is_outermost());
         let namespace = self.namespaces.view(&membership);
         let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
-        Ok(act(&mut self.service, &caller, &privileges))
+        Ok(act(&mut self.service, &caller))
     }
 
     /// True while any user has a key here. User keyrings count, though they may be
