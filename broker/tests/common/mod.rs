@@ -56,6 +56,19 @@ impl Drop for Started {
     }
 }
 
+/// The same for everything in the process group that a program of [`keyshim`]
+/// leads.
+pub(crate) struct Group(pub(crate) Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        use nix::sys::signal::{Signal, killpg};
+        // A leader that has been waited for may have left others.
+        let _ = killpg(nix::unistd::Pid::from_raw(self.0.id() as i32), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
 /// A broker of its own, ended with the value.
 pub(crate) struct Broker {
     pub(crate) child: Started,
