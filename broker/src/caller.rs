@@ -26,17 +26,6 @@ impl<'a> LazyPrivileges<'a> {
         self.status.get_or_init(|| self.thread.status()).as_ref()
     }
 
-    /// True in the broker's own user namespace.
-    pub(crate) fn is_outermost(&self) -> bool {
-        self.outermost
-    }
-
-    /// True when that capability (its number) is effective in the broker's own
-    /// user namespace.
-    pub(crate) fn capable_number(&self, number: u32) -> bool {
-        self.outermost && self.effective(number)
-    }
-
     fn effective(&self, number: u32) -> bool {
         self.status().is_some_and(|status| status.effective >> number & 1 == 1)
     }
@@ -56,10 +45,27 @@ impl Privileges for LazyPrivileges<'_> {
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        self.capable_number(number(capability))
+        self.outermost && self.effective(number(capability))
     }
 
     fn capable_in_own_namespace(&self, capability: Capability) -> bool {
         self.effective(number(capability))
+    }
+}
+
+/// Nobody in particular, who asks what anybody may know.
+pub(crate) struct Unprivileged;
+
+impl Privileges for Unprivileged {
+    fn in_group(&self, _gid: Gid) -> bool {
+        false
+    }
+
+    fn capable(&self, _capability: Capability) -> bool {
+        false
+    }
+
+    fn capable_in_own_namespace(&self, _capability: Capability) -> bool {
+        false
     }
 }

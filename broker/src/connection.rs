@@ -77,7 +77,8 @@ impl Drop for Frame<'_> {
 pub(crate) struct Talk {
     /// Who talks, once it has said hello.
     pub(crate) task: Option<TaskId>,
-    /// Since when half a frame lies here, or half a reply has not been read.
+    /// Since when half a frame lies here, half a reply has not been read, or no
+    /// hello was said.
     pub(crate) stalled_since: Option<Instant>,
     input: Zeroizing<Vec<u8>>,
     output: Zeroizing<Vec<u8>>,
@@ -98,6 +99,11 @@ impl Talk {
     /// Bytes of memory that the conversation holds between two looks.
     pub(crate) fn held_len(&self) -> usize {
         self.input.capacity() + self.output.capacity()
+    }
+
+    /// A conversation in which nothing has been said.
+    pub(crate) fn begin() -> Talk {
+        Talk { stalled_since: Some(Instant::now()), ..Talk::default() }
     }
 
     /// True while a reply has not been taken by the client.
@@ -229,4 +235,84 @@ fn append(input: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
         *input = larger;
     }
     input.extend_from_slice(piece);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    use super::*;
+
+    fn connection() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = OwnedFd::from(ours);
+        setsockopt(&socket, sockopt::PassCred, &true).unwrap();
+        let peer = Peer::of(&socket).unwrap();
+        (Connection { id: 1, peer, socket }, theirs)
+    }
+
+    #[test]
+    fn a_reply_that_is_not_read_waits_and_arrives_whole() {
+        let (connection, mut client) = connection();
+        let mut talk = Talk::default();
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+        connection.send(&mut talk, b"head", &data, None).unwrap();
+        assert!(talk.has_output() && talk.stalled_since.is_some());
+        assert!(talk.held_len() > 1_000_000);
+        let mut read = vec![0; data.len() + 4];
+        let mut filled = 0;
+        while filled < read.len() {
+            filled += client.read(&mut read[filled..]).unwrap();
+            connection.flush(&mut talk).unwrap();
+        }
+        assert_eq!((&read[..4], &read[4..]), (&b"head"[..], &data[..]));
+        assert!(!talk.has_output() && talk.stalled_since.is_none());
+        assert_eq!(talk.held_len(), 0);
+    }
+
+    #[test]
+    fn a_frame_longer_than_a_chunk_is_put_together() {
+        let (connection, mut client) = connection();
+        let (mut talk, mut scratch) = (Talk::default(), Scratch::new());
+        let body: Vec<u8> = (0..500_000u32).map(|n| n as u8).collect();
+        let sent = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
+        for piece in sent.chunks(70_000) {
+            assert!(matches!(
+                connection.receive(&mut talk, &mut scratch).unwrap(),
+                Incoming::Incomplete
+            ));
+            client.write_all(piece).unwrap();
+        }
+        let Incoming::Frame(frame) = connection.receive(&mut talk, &mut scratch).unwrap() else {
+            panic!("incomplete")
+        };
+        assert_eq!(frame.bytes(), body);
+        drop(frame);
+        assert_eq!(talk.held_len(), 0);
+    }
+
+    #[test]
+    fn a_worker_forgets_what_a_frame_held() {
+        let (connection, mut client) = connection();
+        let (mut talk, mut scratch) = (Talk::default(), Scratch::new());
+        client.write_all(b"\x06\0\0\0secret").unwrap();
+        let incoming = connection.receive(&mut talk, &mut scratch).unwrap();
+        assert!(matches!(&incoming, Incoming::Frame(frame) if frame.bytes() == b"secret"));
+        drop(incoming);
+        assert!(scratch.chunk.iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn the_end_of_a_client_is_seen() {
+        let (connection, client) = connection();
+        drop(client);
+        let (mut talk, mut scratch) = (Talk::default(), Scratch::new());
+        let received = connection.receive(&mut talk, &mut scratch);
+        assert!(matches!(received, Err(CutOff::Left)));
+        let sent = connection.send(&mut talk, b"x", b"", None);
+        assert_eq!(sent, Err(CutOff::Left));
+    }
 }

@@ -90,7 +90,7 @@ impl Connections {
         }
         used.connections += 1;
         let id = connection.id;
-        let line = Arc::new(Line { connection, talk: Mutex::default() });
+        let line = Arc::new(Line { connection, talk: Mutex::new(Talk::begin()) });
         table.lines.insert(id, Arc::clone(&line));
         Ok(line)
     }
@@ -143,5 +143,50 @@ impl Connections {
         used.held_len = used.held_len - before + counted_len;
         let fits = used.held_len <= HELD_PER_USER_MAX && total <= HELD_MAX;
         if fits { Ok(()) } else { Err(CutOff::Greedy) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::identity::Peer;
+
+    fn connection(id: u64, uid: u32) -> Connection {
+        let socket = OwnedFd::from(UnixStream::pair().unwrap().0);
+        let peer = Peer { uid, ..Peer::of(&socket).unwrap() };
+        Connection { id, peer, socket }
+    }
+
+    #[test]
+    fn one_user_leaves_room_for_another() {
+        let connections = Connections::new(Limits { total_max: 4, per_user_max: 2 });
+        assert!(connections.add(connection(1, 7)).is_ok());
+        assert!(connections.add(connection(2, 7)).is_ok());
+        assert!(connections.add(connection(3, 7)).is_err());
+        assert!(connections.add(connection(4, 8)).is_ok());
+        assert!(connections.remove(1).is_some());
+        assert!(connections.remove(1).is_none());
+        assert!(connections.add(connection(5, 7)).is_ok());
+    }
+
+    #[test]
+    fn what_a_user_holds_is_counted_and_given_back() {
+        let connections = Connections::new(Limits { total_max: 9, per_user_max: 9 });
+        let lines = [(1, 7), (2, 7), (3, 8)].map(|(id, uid)| connections.add(connection(id, uid)));
+        assert!(lines.iter().all(Result::is_ok));
+        assert_eq!(connections.note_held(1, 7, HELD_PER_USER_MAX), Ok(()));
+        assert_eq!(connections.note_held(2, 7, HELD_FREE), Ok(()), "too little to count");
+        assert_eq!(connections.note_held(2, 7, HELD_FREE + 1), Err(CutOff::Greedy));
+        connections.remove(2);
+        assert_eq!(connections.note_held(3, 8, HELD_PER_USER_MAX), Ok(()));
+        assert_eq!(connections.note_held(1, 7, 0), Ok(()));
+        connections.remove(1);
+        connections.remove(3);
+        let table = connections.table();
+        assert_eq!(table.held_len, 0);
+        assert!(table.by_user.is_empty() && table.held_by_line.is_empty());
     }
 }

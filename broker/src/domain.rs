@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, Parent, TaskId};
+use keyshim_abi::caller::{Caller, Gid, Ids, Parent, TaskId, Uid, UserNamespace};
 use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
@@ -12,16 +12,15 @@ use keyshim_abi::{Errno, KeyId, Request};
 use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
-use crate::caller::LazyPrivileges;
+use crate::caller::{LazyPrivileges, Unprivileged};
 use crate::fault::{CutOff, Fault};
 use crate::host;
 use crate::identity::Peer;
 use crate::knobs::Knobs;
 use crate::namespace::Namespaces;
+use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
 
-/// `CAP_DAC_OVERRIDE`: opens files that the mode bits would deny.
-const CAP_DAC_OVERRIDE: u32 = 1;
 /// Changes taken note of in one look.
 const CHANGES_AT_ONCE: usize = 64;
 
@@ -65,8 +64,7 @@ pub(crate) struct Domain {
     pub(crate) tasks: Tasks,
     /// Ready when there is something to sweep.
     pub(crate) changes: Arc<Epoll>,
-    /// The first program of a run, from which all its programs descend.
-    pub(crate) root_pid: Option<u32>,
+    pub(crate) orphans: Orphans,
     namespaces: Namespaces,
     knobs: Knobs,
     /// Connections whose threads have ended since somebody last asked.
@@ -82,7 +80,7 @@ impl Domain {
             service: KeyService::new(Config { entropy }),
             tasks: Tasks::default(),
             changes: Arc::new(changes),
-            root_pid: None,
+            orphans: Orphans::new(),
             namespaces: Namespaces::new(),
             knobs: Knobs::default(),
             orphaned: Vec::new(),
@@ -159,7 +157,7 @@ impl Domain {
             Request::SessionToParent => self.parent_of(task)?,
             _ => None,
         };
-        self.as_caller(task, parent, |service, caller, _| {
+        self.as_caller(task, parent, |service, caller| {
             service.submit(host::now(), caller, request, data)
         })
     }
@@ -172,25 +170,23 @@ impl Domain {
         text: &mut Vec<u8>,
     ) -> Result<Answer, CutOff> {
         self.sweep();
-        self.as_caller(task, None, |service, caller, _| {
+        self.as_caller(task, None, |service, caller| {
             service.proc_read(host::now(), caller, file, text);
             Ok(0)
         })
     }
 
-    /// Opens a knob for writing: the descriptor for the writer. EACCES for whoever
-    /// may not write a file of root's with mode 0644.
+    /// Opens a knob for writing: the descriptor for the writer. EACCES but for whose
+    /// effective user is the outermost root: neither fsuid nor a capability counts
+    /// (`sysctl_perm`, whose mode is 0644).
     pub(crate) fn open_knob(
         &mut self,
         task: TaskId,
         knob: Knob,
     ) -> Result<Result<OwnedFd, Errno>, CutOff> {
         self.sweep();
-        let may_write = self.as_caller(task, None, |_, caller, privileges| {
-            caller.ids.fsuid.0 == 0 && privileges.is_outermost()
-                || privileges.capable_number(CAP_DAC_OVERRIDE)
-        })?;
-        if !may_write {
+        let euid = self.as_caller(task, None, |_, caller| caller.ids.euid)?;
+        if euid != Uid::ROOT {
             return Ok(Err(Errno::EACCES));
         }
         Ok(self.knobs.open(knob, &self.changes))
@@ -201,7 +197,7 @@ impl Domain {
         &mut self,
         task: TaskId,
         parent: Option<Parent>,
-        act: impl FnOnce(&mut KeyService, &Caller<'_>, &LazyPrivileges<'_>) -> T,
+        act: impl FnOnce(&mut KeyService, &Caller<'_>) -> T,
     ) -> Result<T, CutOff> {
         let place = self.tasks.place(task)?;
         let membership = self.namespaces.of(place.pid, place.tid).ok_or(CutOff::Gone)?;
@@ -210,12 +206,23 @@ impl Domain {
         let privileges = LazyPrivileges::new(thread, membership.is_outermost());
         let namespace = self.namespaces.view(&membership);
         let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
-        Ok(act(&mut self.service, &caller, &privileges))
+        Ok(act(&mut self.service, &caller))
     }
 
-    /// True when somebody has keys here.
+    /// True while any user has a key here. User keyrings count, though they may be
+    /// empty: a broker too many is better than a key too few.
     pub(crate) fn holds_keys(&mut self) -> bool {
-        self.service.next_collection().is_some()
+        let ids = Ids::all(Uid::ROOT, Gid(0));
+        let namespace = UserNamespace::OUTERMOST;
+        let privileges = &Unprivileged;
+        let caller = Caller { task: TaskId(0), ids, namespace, parent: None, privileges };
+        let mut text = Vec::new();
+        self.service.proc_read(host::now(), &caller, ProcFile::KeyUsers, &mut text);
+        // UID: USAGE KEYS/INSTANTIATED ...
+        String::from_utf8_lossy(&text).lines().any(|line| {
+            let keys = line.split_whitespace().nth(2).and_then(|keys| keys.split_once('/'));
+            keys.is_none_or(|(count, _)| count != "0")
+        })
     }
 
     /// Collects what is due; the answer is when there is more.

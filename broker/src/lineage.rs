@@ -5,7 +5,8 @@
 //! thread's session may change, those that it has forked so far are taken up with
 //! the session that they inherited.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use keyshim_abi::Request;
 use keyshim_abi::caller::{Parent, TaskId};
@@ -16,13 +17,15 @@ use crate::domain::{Domain, changes_inheritance, names_own_keyring};
 use crate::fault::CutOff;
 use crate::identity::{self, Peer, ThreadRef};
 use crate::tasks::Place;
-use crate::{proc, sys};
+use crate::{orphans, proc, sys};
 
 /// Ancestors looked at before a process counts as one without any.
 const ANCESTORS_MAX: usize = 1024;
 /// Descendants taken up before one change. A caller with more of them pays with
 /// the lineage of the rest, not everybody with the time.
 const DESCENDANTS_MAX: usize = 16 * 1024;
+/// How long before its end a process may have forked what is taken for its daemon.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
 impl Domain {
     /// The task that a greeting comes from; takes it up if it is new.
@@ -42,6 +45,7 @@ impl Domain {
             let pidfd = peer.pidfd.try_clone().map_err(|_| CutOff::Greedy)?;
             let parent = self.origin_of(peer, origin);
             self.take_up(pid, pidfd, parent)?;
+            self.orphans.note_run(pid);
             return self.known_or_started(place);
         }
         let was_known = self.tasks.thread(place).is_some();
@@ -76,7 +80,7 @@ impl Domain {
     fn take_up(
         &mut self,
         pid: u32,
-        pidfd: std::os::fd::OwnedFd,
+        pidfd: OwnedFd,
         parent: Option<TaskId>,
     ) -> Result<TaskId, CutOff> {
         let ids = ThreadRef { pid, tid: pid, pidfd: pidfd.as_fd(), exact: true }.ids()?;
@@ -97,15 +101,15 @@ impl Domain {
             }
         }
         let parent = identity::parent(peer.pid, peer.pidfd.as_fd())?;
-        self.ancestor(peer.pid, parent).or_else(|| self.foster_parent(peer.pid))
+        self.ancestor(peer.pid, parent)
     }
 
     /// The thread of the nearest known ancestor from which `child` descends.
     fn ancestor(&self, child: u32, parent: u32) -> Option<TaskId> {
         let (mut child, mut parent) = (child, parent);
         for _ in 0..ANCESTORS_MAX {
-            if parent <= 1 || parent == std::process::id() {
-                return None;
+            if let Some(orphan) = self.orphans.is_adopted(child, parent) {
+                return orphan.then(|| self.foster_parent(child)).flatten();
             }
             if self.tasks.knows_pid(parent) {
                 return self.forker(parent, child);
@@ -127,35 +131,41 @@ impl Domain {
     }
 
     /// For a process whose parent has ended before anybody asked (a daemon that
-    /// forked twice): the leader of its process group or session, a member of its
-    /// group, or the program that the run began with. A guess, but one that is
-    /// wrong only when these have changed session since.
+    /// forked twice): the leader of its process group or session, or the program
+    /// that the run began with, from which everything descends. Nobody else: a
+    /// session too few is better than somebody else's.
     fn foster_parent(&self, pid: u32) -> Option<TaskId> {
         let orphan = proc::place(pid)?;
-        let leader = [orphan.group, orphan.session]
-            .into_iter()
-            .find(|&leader| leader != pid && self.tasks.knows_pid(leader));
-        let in_group = |&member: &u32| {
-            member != pid && proc::place(member).is_some_and(|place| place.group == orphan.group)
+        let may_be = |&parent: &u32| {
+            let started = self.tasks.started_ticks(parent);
+            parent != pid && started.is_some_and(|started| started <= orphan.started_ticks)
         };
-        let member = || self.tasks.pids().filter(in_group).min();
-        let root = || self.root_pid.filter(|&root| root != pid && self.tasks.knows_pid(root));
-        leader.or_else(member).or_else(root).and_then(|pid| self.tasks.representative(pid))
+        let leaders = [orphan.group, orphan.session].into_iter();
+        let likeliest = leaders.chain(self.orphans.roots()).find(may_be)?;
+        self.tasks.representative(likeliest)
     }
 
-    /// A known process has ended. What it had forked now has another parent; in a
-    /// run that is us, so that what we have been given and do not know is its.
+    /// A known process has ended. What it had forked has another parent by now, in
+    /// a run that run. So what has been adopted, is not known and began in the last
+    /// moments of the dead is taken for its: a daemon goes to the background so.
     pub(crate) fn pin_orphans(&mut self, dead: u32) {
-        if self.root_pid.is_none() {
+        let adopted = self.orphans.adopted();
+        self.orphans.forget(dead);
+        if adopted.is_empty() {
             return;
         }
         let Some(parent) = self.tasks.representative(dead) else { return };
-        let own = std::process::id();
-        for tid in proc::threads(own) {
-            for child in proc::children(own, tid) {
-                if Some(child) != self.root_pid && !self.tasks.knows_pid(child) {
-                    self.take_up_child(child, own, parent);
-                }
+        // The clock of processes is coarse: of two in one tick, the larger number
+        // came later.
+        let dead_began = (self.tasks.started_ticks(dead).unwrap_or(u64::MAX), dead);
+        let last_moments = orphans::ticks_ago(LAST_MOMENTS);
+        for (reaper, child) in adopted {
+            let is_recent = proc::place(child).is_some_and(|place| {
+                let began = place.started_ticks;
+                began >= last_moments && (began, child) > dead_began
+            });
+            if is_recent && !self.tasks.knows_pid(child) {
+                self.take_up_child(child, reaper, parent);
             }
         }
     }
@@ -163,6 +173,10 @@ impl Domain {
     /// Takes up a living child of process `pid` as forked by `parent`, unless it
     /// has gone meanwhile.
     fn take_up_child(&mut self, child: u32, pid: u32, parent: TaskId) -> Option<TaskId> {
+        // Whoever started us may be a client of ours.
+        if child == std::process::id() {
+            return None;
+        }
         let pidfd = sys::pidfd_open(child, 0).ok()?;
         // Still a child of that process: so the number was not used again.
         if identity::parent(child, pidfd.as_fd()) != Some(pid) {
@@ -221,7 +235,8 @@ impl Domain {
         let place = self.tasks.place(task)?;
         let pid = self.tasks.thread_ref(Place { pid: place.pid, tid: place.pid })?.parent();
         let pid = pid.ok_or(CutOff::Gone)?;
-        if pid <= 1 || pid == std::process::id() {
+        // Init, nobody whom we can see, or the run itself, which has no keys.
+        if self.orphans.is_adopted(place.pid, pid).is_some() {
             return Ok(None);
         }
         let Some((task, parent)) = self.known_parent(pid, place) else { return Ok(None) };

@@ -1,15 +1,17 @@
 //! Who is who: by the kernel's word, at each call.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 mod common;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Command;
 
 use common::{Broker, Client, UNKNOWN, door, frame, hello_of, is_root, knock};
 use keyshim_abi::Errno;
 use keyshim_abi::frame::{KNOCK, Message, Origin};
 use keyshim_abi::procfs::Knob;
-use nix::unistd::{Uid, setfsuid};
+use nix::unistd::{Uid, seteuid, setfsuid, setresuid};
 
 #[test]
 fn a_child_cannot_speak_over_an_inherited_descriptor() {
@@ -83,20 +85,69 @@ fn the_end_of_a_thread_ends_its_connection() {
     assert!(client.is_cut_off());
 }
 
+/// Not a test of its own: what [`a_changed_user_counts_from_the_next_call_on`] starts,
+/// because ids are changed in all threads of a process.
+#[test]
+fn change() {
+    let Some(path) = std::env::var_os("KEYSHIM_TEST_CHANGE") else { return };
+    let mut client = Client::connect(Path::new(&path));
+    let mut may_write = || match client.ask_descriptor(&Message::OpenKnob(Knob::Maxkeys)) {
+        (Ok(0), Some(_)) => true,
+        (Err(Errno::EACCES), None) => false,
+        other => panic!("{other:?}"),
+    };
+    let root = Uid::from_raw(0);
+    assert!(may_write());
+    setfsuid(Uid::from_raw(1000));
+    assert!(may_write(), "it is not the file system's user that counts");
+    seteuid(Uid::from_raw(1000)).unwrap();
+    assert!(!may_write());
+    setfsuid(root);
+    assert!(!may_write());
+    seteuid(root).unwrap();
+    assert!(may_write());
+    setresuid(Uid::from_raw(1000), Uid::from_raw(1000), Uid::from_raw(1000)).unwrap();
+    assert!(!may_write());
+}
+
 #[test]
 fn a_changed_user_counts_from_the_next_call_on() {
     if !is_root() {
         return;
     }
     let broker = Broker::start();
-    let mut client = broker.client();
-    let open = Message::OpenKnob(Knob::Maxkeys);
-    assert!(matches!(client.ask_descriptor(&open), (Ok(0), Some(_))));
-    // Of this thread only, as the system call has it.
-    setfsuid(Uid::from_raw(1000));
-    assert!(matches!(client.ask_descriptor(&open), (Err(Errno::EACCES), None)));
-    setfsuid(Uid::from_raw(0));
-    assert!(matches!(client.ask_descriptor(&open), (Ok(0), Some(_))));
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "change"]).env("KEYSHIM_TEST_CHANGE", broker.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn root_of_a_namespace_of_its_own_is_who_it_is_outside() {
+    let broker = Broker::start();
+    let runtime = broker.directory.path();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "inside"]).env("KEYSHIM_TEST_INSIDE", broker.path());
+    let output = match command.current_dir(runtime).output() {
+        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("unshare failed") => output,
+        _ => return eprintln!("skipped: there are no user namespaces to be had"),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Not a test of its own: what
+/// [`root_of_a_namespace_of_its_own_is_who_it_is_outside`] starts.
+#[test]
+fn inside() {
+    let Some(path) = std::env::var_os("KEYSHIM_TEST_INSIDE") else { return };
+    assert!(nix::unistd::geteuid().is_root());
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let outside = map.split_whitespace().nth(1).unwrap();
+    let mut client = Client::connect(Path::new(&path));
+    assert!(client.is_served());
+    let (answer, _) = client.ask_descriptor(&Message::OpenKnob(Knob::Maxkeys));
+    assert_eq!(answer.is_ok(), outside == "0", "{answer:?}");
 }
 
 #[test]

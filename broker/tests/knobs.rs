@@ -1,4 +1,5 @@
 //! Knobs: opened by those who may, written by messages.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 mod common;
 
@@ -31,7 +32,8 @@ fn who_is_not_root_may_not_write() {
     if nix::unistd::geteuid().is_root() {
         return eprintln!("skipped: root may; tests/identity.rs has this for root");
     }
-    let mut client = Broker::start().client();
+    let broker = Broker::start();
+    let mut client = broker.client();
     let (answer, descriptor) = client.ask_descriptor(&Message::OpenKnob(Knob::Maxkeys));
     assert_eq!((answer, descriptor), (Err(Errno::EACCES), None));
 }

@@ -1,4 +1,5 @@
 //! `keyshim run`: statuses, signals, what is left behind, shared domains.
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{eventually, keyshim};
+use common::{Group, eventually, keyshim};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -95,18 +96,18 @@ fn it_waits_for_the_last_and_leaves_nothing() {
 #[test]
 fn what_a_killed_run_left_the_next_removes() {
     let runtime = TempDir::new().unwrap();
-    let mut killed = run(runtime.path(), &["sleep", "0.5"]).spawn().unwrap();
+    let mut killed = Group(run(runtime.path(), &["sleep", "0.5"]).spawn().unwrap());
     eventually("the run has a directory", || entries(runtime.path()).len() == 1);
     let left = entries(runtime.path());
-    let mut living = run(runtime.path(), &["sleep", "30"]).spawn().unwrap();
+    let mut living = Group(run(runtime.path(), &["sleep", "30"]).spawn().unwrap());
     eventually("both have", || entries(runtime.path()).len() == 2);
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    killed.0.kill().unwrap();
+    killed.0.wait().unwrap();
     assert!(run(runtime.path(), &["true"]).status().unwrap().success());
     let after = entries(runtime.path());
     assert!(after.len() == 1 && after != left, "{left:?} {after:?}");
-    signal(&living, Signal::SIGTERM);
-    assert_eq!(living.wait().unwrap().code(), Some(128 + 15));
+    signal(&living.0, Signal::SIGTERM);
+    assert_eq!(living.0.wait().unwrap().code(), Some(128 + 15));
 }
 
 #[test]
@@ -117,15 +118,15 @@ fn signals_are_handed_on() {
                   echo ready >> $0; while ! grep -q end $0; do sleep 0.05; done; exit 9";
     let seen_text = || fs::read_to_string(&seen).unwrap_or_default();
     let mut child =
-        run(runtime.path(), &["sh", "-c", script, seen.to_str().unwrap()]).spawn().unwrap();
+        Group(run(runtime.path(), &["sh", "-c", script, seen.to_str().unwrap()]).spawn().unwrap());
     eventually("ready", || seen_text().contains("ready"));
     let all = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2"];
     for name in all {
-        signal(&child, format!("SIG{name}").parse().unwrap());
+        signal(&child.0, format!("SIG{name}").parse().unwrap());
         eventually(name, || seen_text().contains(name));
     }
     fs::write(&seen, "end").unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    assert_eq!(child.0.wait().unwrap().code(), Some(9));
 }
 
 #[test]
@@ -133,14 +134,14 @@ fn a_signal_ends_the_waiting_for_what_the_program_left() {
     let runtime = TempDir::new().unwrap();
     let left = runtime.path().join("left");
     let script = format!("sleep 60 & echo $! > {}; exit 3", left.display());
-    let mut child = run(runtime.path(), &["sh", "-c", &script]).spawn().unwrap();
+    let mut child = Group(run(runtime.path(), &["sh", "-c", &script]).spawn().unwrap());
     let pid = || fs::read_to_string(&left).ok()?.trim().parse::<i32>().ok();
     eventually("the program has left", || {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()));
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.0.id()));
         pid().is_some_and(|pid| children.unwrap_or_default().trim() == pid.to_string())
     });
-    signal(&child, Signal::SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(3));
+    signal(&child.0, Signal::SIGTERM);
+    assert_eq!(child.0.wait().unwrap().code(), Some(3));
     kill(Pid::from_raw(pid().unwrap()), Signal::SIGKILL).unwrap();
     assert_eq!(entries(runtime.path()), [] as [PathBuf; 0]);
 }
@@ -166,7 +167,7 @@ fn in_domain(runtime: &Path, program: &[&str]) -> Command {
 fn runs_in_a_shared_domain_meet_and_the_last_ends_it() {
     let runtime = TempDir::new().unwrap();
     let socket = runtime.path().join("keyshim/domain-shared");
-    let mut first = in_domain(runtime.path(), &["sleep", "1"]).spawn().unwrap();
+    let mut first = Group(in_domain(runtime.path(), &["sleep", "1"]).spawn().unwrap());
     eventually("the broker serves", || socket.exists());
     let addresses = |_: i32| {
         let output = in_domain(runtime.path(), &["sh", "-c", "echo $KEYSHIM_SOCKET"]).output();
@@ -177,11 +178,11 @@ fn runs_in_a_shared_domain_meet_and_the_last_ends_it() {
     let parts: Vec<&str> = both[0].trim().split(',').collect();
     assert!(parts[0].starts_with("@keyshim-") && parts[1] == socket.to_str().unwrap(), "{parts:?}");
     // It outlives the run that started it.
-    let mut second = in_domain(runtime.path(), &["sleep", "2.5"]).spawn().unwrap();
-    assert!(first.wait().unwrap().success());
+    let mut second = Group(in_domain(runtime.path(), &["sleep", "2.5"]).spawn().unwrap());
+    assert!(first.0.wait().unwrap().success());
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(addresses(3), both[0]);
-    assert!(second.wait().unwrap().success());
+    assert!(second.0.wait().unwrap().success());
     eventually("the domain ends with its last program", || entries(runtime.path()).is_empty());
 }
 

@@ -1,7 +1,8 @@
 //! Starting the program, and what became of it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 
 use nix::sys::signal::SigSet;
@@ -79,7 +80,19 @@ pub(crate) fn start(
     sys::begin_with_mask(&mut command, mask);
     match command.spawn() {
         Ok(child) => Ok(child.id()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Outcome::NotFound(program)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || !is_anywhere(&program) => {
+            Err(Outcome::NotFound(program))
+        }
         Err(error) => Err(Outcome::NotRunnable(program, error)),
     }
+}
+
+/// False for a name that is in no directory of `PATH`: the error is then that of
+/// a directory which we may not search.
+fn is_anywhere(program: &OsStr) -> bool {
+    if program.as_bytes().contains(&b'/') {
+        return true;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
 }
