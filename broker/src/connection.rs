@@ -77,7 +77,8 @@ impl Drop for Frame<'_> {
 pub(crate) struct Talk {
     /// Who talks, once it has said hello.
     pub(crate) task: Option<TaskId>,
-    /// Since when half a frame lies here, or half a reply has not been read.
+    /// Since when half a frame lies here, half a reply has not been read, or no
+    /// hello was said.
     pub(crate) stalled_since: Option<Instant>,
     input: Zeroizing<Vec<u8>>,
     output: Zeroizing<Vec<u8>>,
@@ -98,6 +99,11 @@ impl Talk {
     /// Bytes of memory that the conversation holds between two looks.
     pub(crate) fn held_len(&self) -> usize {
         self.input.capacity() + self.output.capacity()
+    }
+
+    /// A conversation in which nothing has been said.
+    pub(crate) fn begin() -> Talk {
+        Talk { stalled_since: Some(Instant::now()), ..Talk::default() }
     }
 
     /// True while a reply has not been taken by the client.

@@ -90,7 +90,7 @@ impl Connections {
         }
         used.connections += 1;
         let id = connection.id;
-        let line = Arc::new(Line { connection, talk: Mutex::default() });
+        let line = Arc::new(Line { connection, talk: Mutex::new(Talk::begin()) });
         table.lines.insert(id, Arc::clone(&line));
         Ok(line)
     }

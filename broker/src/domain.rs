@@ -18,6 +18,7 @@ use crate::host;
 use crate::identity::Peer;
 use crate::knobs::Knobs;
 use crate::namespace::Namespaces;
+use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
 
 /// `CAP_DAC_OVERRIDE`: opens files that the mode bits would deny.
@@ -65,8 +66,7 @@ pub(crate) struct Domain {
     pub(crate) tasks: Tasks,
     /// Ready when there is something to sweep.
     pub(crate) changes: Arc<Epoll>,
-    /// The first program of a run, from which all its programs descend.
-    pub(crate) root_pid: Option<u32>,
+    pub(crate) orphans: Orphans,
     namespaces: Namespaces,
     knobs: Knobs,
     /// Connections whose threads have ended since somebody last asked.
@@ -82,7 +82,7 @@ impl Domain {
             service: KeyService::new(Config { entropy }),
             tasks: Tasks::default(),
             changes: Arc::new(changes),
-            root_pid: None,
+            orphans: Orphans::new(),
             namespaces: Namespaces::new(),
             knobs: Knobs::default(),
             orphaned: Vec::new(),

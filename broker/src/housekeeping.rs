@@ -1,7 +1,7 @@
 //! The thread that does what nobody calls for: collects garbage when it is due, and
 //! cuts off clients that stall. It sleeps for as long as there is nothing of either.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, after, bounded, never};
@@ -12,7 +12,8 @@ use crate::fault::CutOff;
 use crate::host;
 use crate::server::{Lifetime, Server};
 
-/// How long half a frame, or an unread reply, may lie without progress.
+/// How long half a frame, or an unread reply, may lie without progress, and how
+/// long a client may be silent before its hello.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// What a worker tells the housekeeper.
@@ -20,7 +21,7 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 pub(crate) enum Note {
     /// The time of the next collection may have changed.
     Collect = 1,
-    /// A connection holds half a frame or an unread reply.
+    /// A connection holds half a frame or an unread reply, or has not said hello.
     Stalled = 2,
     /// A connection has ended.
     Left = 4,
@@ -33,17 +34,23 @@ pub(crate) enum Note {
 pub(crate) struct Notes {
     unread: AtomicU8,
     bell: Sender<()>,
+    /// True while the housekeeper is going to look for stalled clients anyway.
+    is_watching: AtomicBool,
 }
 
 impl Notes {
     /// None yet, and the bell that rings for each.
     pub(crate) fn new() -> (Notes, Receiver<()>) {
         let (bell, hears) = bounded(1);
-        (Notes { unread: AtomicU8::new(0), bell }, hears)
+        let is_watching = AtomicBool::new(false);
+        (Notes { unread: AtomicU8::new(0), bell, is_watching }, hears)
     }
 
     /// Leaves a note.
     pub(crate) fn leave(&self, note: Note) {
+        if note == Note::Stalled && self.is_watching.load(Ordering::SeqCst) {
+            return;
+        }
         self.unread.fetch_or(note as u8, Ordering::AcqRel);
         // A bell that has not been heard yet rings for this note as well.
         let _ = self.bell.try_send(());
@@ -99,6 +106,7 @@ impl Agenda {
         }
         if has(Note::Stalled) {
             self.stalled_since = self.stalled_since.or(Some(Instant::now()));
+            server.notes.is_watching.store(true, Ordering::SeqCst);
         }
         if has(Note::Left) && is_mortal(server) {
             self.idle_since = Some(Instant::now());
@@ -113,7 +121,10 @@ impl Agenda {
             self.idle_since = self.idle_since.or(is_mortal(server).then(Instant::now));
         }
         if self.stalled_since.is_some_and(|since| since.elapsed() >= STALL_MAX) {
+            // Before the look: whoever stalls after it leaves a note.
+            server.notes.is_watching.store(false, Ordering::SeqCst);
             self.stalled_since = cut_off_stalled(server);
+            server.notes.is_watching.fetch_or(self.stalled_since.is_some(), Ordering::SeqCst);
         }
         if self.idle_since.is_some_and(|since| since.elapsed() >= grace(server.lifetime)) {
             self.idle_since = None;

@@ -42,6 +42,7 @@ impl Domain {
             let pidfd = peer.pidfd.try_clone().map_err(|_| CutOff::Greedy)?;
             let parent = self.origin_of(peer, origin);
             self.take_up(pid, pidfd, parent)?;
+            self.orphans.note_run(pid);
             return self.known_or_started(place);
         }
         let was_known = self.tasks.thread(place).is_some();
@@ -97,15 +98,15 @@ impl Domain {
             }
         }
         let parent = identity::parent(peer.pid, peer.pidfd.as_fd())?;
-        self.ancestor(peer.pid, parent).or_else(|| self.foster_parent(peer.pid))
+        self.ancestor(peer.pid, parent)
     }
 
     /// The thread of the nearest known ancestor from which `child` descends.
     fn ancestor(&self, child: u32, parent: u32) -> Option<TaskId> {
         let (mut child, mut parent) = (child, parent);
         for _ in 0..ANCESTORS_MAX {
-            if parent <= 1 || parent == std::process::id() {
-                return None;
+            if let Some(orphan) = self.orphans.is_adopted(child, parent) {
+                return orphan.then(|| self.foster_parent(child)).flatten();
             }
             if self.tasks.knows_pid(parent) {
                 return self.forker(parent, child);
@@ -127,37 +128,36 @@ impl Domain {
     }
 
     /// For a process whose parent has ended before anybody asked (a daemon that
-    /// forked twice): the leader of its process group or session, a member of its
-    /// group, or the program that the run began with. A guess, but one that is
-    /// wrong only when these have changed session since.
+    /// forked twice): the leader of its process group or session, the oldest
+    /// member of its group, or the program that the run began with. A guess, but
+    /// one that is wrong only when these have changed session since.
     fn foster_parent(&self, pid: u32) -> Option<TaskId> {
         let orphan = proc::place(pid)?;
-        let leader = [orphan.group, orphan.session]
-            .into_iter()
-            .find(|&leader| leader != pid && self.tasks.knows_pid(leader));
-        let in_group = |&member: &u32| {
-            member != pid && proc::place(member).is_some_and(|place| place.group == orphan.group)
+        let may_be = |&parent: &u32| {
+            let started = self.tasks.started_ticks(parent);
+            parent != pid && started.is_some_and(|started| started <= orphan.started_ticks)
         };
-        let member = || self.tasks.pids().filter(in_group).min();
-        let root = || self.root_pid.filter(|&root| root != pid && self.tasks.knows_pid(root));
-        leader.or_else(member).or_else(root).and_then(|pid| self.tasks.representative(pid))
+        let in_group =
+            |&member: &u32| proc::place(member).is_some_and(|place| place.group == orphan.group);
+        let leader = || [orphan.group, orphan.session].into_iter().find(may_be);
+        let member = || self.tasks.pids().filter(may_be).filter(in_group).min();
+        let root = || self.orphans.roots().find(may_be);
+        leader().or_else(member).or_else(root).and_then(|pid| self.tasks.representative(pid))
     }
 
-    /// A known process has ended. What it had forked now has another parent; in a
-    /// run that is us, so that what we have been given and do not know is its.
+    /// A known process has ended. What it had forked has another parent by now, in
+    /// a run that run: so what has been adopted, is not known and is no older, is
+    /// taken for its.
     pub(crate) fn pin_orphans(&mut self, dead: u32) {
-        if self.root_pid.is_none() {
-            return;
-        }
         let Some(parent) = self.tasks.representative(dead) else { return };
-        let own = std::process::id();
-        for tid in proc::threads(own) {
-            for child in proc::children(own, tid) {
-                if Some(child) != self.root_pid && !self.tasks.knows_pid(child) {
-                    self.take_up_child(child, own, parent);
-                }
+        let Some(started) = self.tasks.started_ticks(dead) else { return };
+        for (reaper, child) in self.orphans.adopted() {
+            let is_younger = proc::place(child).is_some_and(|p| p.started_ticks >= started);
+            if is_younger && !self.tasks.knows_pid(child) {
+                self.take_up_child(child, reaper, parent);
             }
         }
+        self.orphans.forget(dead);
     }
 
     /// Takes up a living child of process `pid` as forked by `parent`, unless it
@@ -221,7 +221,8 @@ impl Domain {
         let place = self.tasks.place(task)?;
         let pid = self.tasks.thread_ref(Place { pid: place.pid, tid: place.pid })?.parent();
         let pid = pid.ok_or(CutOff::Gone)?;
-        if pid <= 1 || pid == std::process::id() {
+        // Init, nobody whom we can see, or the run itself, which has no keys.
+        if self.orphans.is_adopted(place.pid, pid).is_some() {
             return Ok(None);
         }
         let Some((task, parent)) = self.known_parent(pid, place) else { return Ok(None) };

@@ -27,6 +27,7 @@ mod knobs;
 mod lineage;
 mod manual;
 mod namespace;
+mod orphans;
 mod paths;
 mod proc;
 mod run;

@@ -62,6 +62,8 @@ pub(crate) struct Place {
     pub(crate) group: u32,
     /// Its session (of `setsid(2)`, nothing to do with keyrings).
     pub(crate) session: u32,
+    /// When it began, in clock ticks since the machine did.
+    pub(crate) started_ticks: u64,
 }
 
 /// Where a process stands; `None` when it has gone.
@@ -70,9 +72,11 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
     // The command's name may hold anything, also parentheses: count from the last one.
     let end = text.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    let mut words = rest.split_whitespace().skip(1).map(|word| word.parse().ok());
-    let mut next = || words.next().flatten();
-    Some(Place { parent: next()?, group: next()?, session: next()? })
+    // Field 3 is the state; 4 to 6 and 22 are wanted (`proc_pid_stat(5)`).
+    let fields: Vec<&str> = rest.split_whitespace().take(20).collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let id = |number: usize| u32::try_from(field(number)?).ok();
+    Some(Place { parent: id(4)?, group: id(5)?, session: id(6)?, started_ticks: field(22)? })
 }
 
 /// The threads of a process, its main thread first; none when it has gone.
@@ -134,6 +138,11 @@ mod tests {
     fn our_place_names_our_parent() {
         let place = place(std::process::id()).unwrap();
         assert_eq!(place.parent, nix::unistd::getppid().as_raw() as u32);
+        let child = std::process::Command::new("sleep").arg("9").spawn();
+        let mut child = child.unwrap();
+        assert!(self::place(child.id()).unwrap().started_ticks >= place.started_ticks);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

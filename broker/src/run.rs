@@ -58,7 +58,7 @@ fn run_in_own_domain(plan: &Plan, library: &Library) -> Result<Outcome, Fault> {
     let domain = Domain::new(host::entropy(plan.seed))?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
     let outcome = run_program(plan, library, &shelter.addresses(), &signals, |pid| {
-        running.server.domain().root_pid = Some(pid);
+        running.server.domain().orphans.adopt_for(pid);
         hardening::conceal();
         hardening::raise_descriptors();
         hardening::lock_memory();
@@ -89,7 +89,7 @@ fn run_program(
 ) -> Result<Outcome, Fault> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(Fault::system("cannot adopt orphans", "this needs Linux 3.4 or later"))?;
-    match spawn::start(&plan.command, library, addresses) {
+    match spawn::start(&plan.command, library, addresses, signals.before) {
         Ok(pid) => {
             started(pid);
             signals.attend(pid)

@@ -227,7 +227,9 @@ impl Server {
         if let Some(task) = task {
             self.domain().hang_up(task, id);
         }
-        self.notes.leave(Note::Left);
+        if self.lifetime != Lifetime::UntilStopped {
+            self.notes.leave(Note::Left);
+        }
     }
 }
 

@@ -5,9 +5,11 @@
 #![allow(unsafe_code)] // Raw system calls; each block states what makes it sound.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
-use nix::sys::signal::{self, SigHandler, Signal};
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 
 /// Not to be passed descriptors (`SO_PASSRIGHTS`, Linux 6.16).
 const SO_PASSRIGHTS: libc::c_int = 83;
@@ -101,4 +103,11 @@ pub(crate) fn keyctl_capabilities() -> Result<u32, Errno> {
     // SAFETY: a buffer of no length is never written to.
     let raw = unsafe { libc::syscall(libc::SYS_keyctl, CAPABILITIES, null, 0usize) };
     Errno::result(raw).map(|len| len as u32)
+}
+
+/// Has a program begin with this signal mask, whatever ours is when it is started.
+pub(crate) fn begin_with_mask(command: &mut Command, mask: SigSet) {
+    // SAFETY: between fork and exec the closure makes one system call, which is
+    // async-signal-safe, and touches nothing but its own copy of the mask.
+    unsafe { command.pre_exec(move || Ok(mask.thread_set_mask()?)) };
 }

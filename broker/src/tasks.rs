@@ -14,11 +14,14 @@ use crate::domain::Change;
 use crate::fault::CutOff;
 use crate::host;
 use crate::identity::{self, ThreadRef};
+use crate::proc;
 
 /// A process of which at least one thread is known.
 pub(crate) struct Process {
     pidfd: OwnedFd,
     inode: u64,
+    /// When it began, in clock ticks: a child is no older than its parent.
+    started_ticks: u64,
     threads: BTreeMap<u32, Thread>,
 }
 
@@ -142,6 +145,11 @@ impl Tasks {
         self.processes.contains_key(&pid)
     }
 
+    /// When a known process began, in clock ticks.
+    pub(crate) fn started_ticks(&self, pid: u32) -> Option<u64> {
+        self.processes.get(&pid).map(|process| process.started_ticks)
+    }
+
     /// Takes up a process with its main thread, whose number it returns.
     pub(crate) fn add_process(
         &mut self,
@@ -154,7 +162,8 @@ impl Tasks {
         let task = self.number(Place { pid, tid: pid });
         let inode = identity::inode(pidfd.as_fd());
         let threads = BTreeMap::from([(pid, Thread::new(task, None))]);
-        self.processes.insert(pid, Process { pidfd, inode, threads });
+        let started_ticks = proc::place(pid).map_or(0, |place| place.started_ticks);
+        self.processes.insert(pid, Process { pidfd, inode, started_ticks, threads });
         Ok(task)
     }
 

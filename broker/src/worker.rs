@@ -108,6 +108,7 @@ fn watch(server: &Server, line: &Arc<Line>) {
     if let Err(errno) = server.epoll.add(&line.connection.socket, event) {
         server.cut_off(id, CutOff::Kernel(errno));
     }
+    server.notes.leave(Note::Stalled);
 }
 
 fn is_admitted(server: &Server, peer: &Peer) -> bool {
@@ -177,6 +178,7 @@ fn converse(
             let hello = server.domain().hello(&connection.peer, connection.id, tid, origin);
             let (task, token) = hello?;
             talk.task = Some(task);
+            talk.stalled_since = None;
             connection.send(talk, &encode_welcome(&Welcome { token }), &[], None)
         }
         (Message::Hello { .. }, Some(_)) | (_, None) => Err(CutOff::Malformed),

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
@@ -31,11 +31,15 @@ const HANDED_ON: [Signal; 9] = [
 const SI_KERNEL: i32 = 0x80;
 
 /// The signals of this process, taken one by one.
-pub(crate) struct Signals(SignalFd);
+pub(crate) struct Signals {
+    fd: SignalFd,
+    /// The mask before we took them: what a program is to begin with.
+    pub(crate) before: SigSet,
+}
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -47,9 +51,11 @@ impl Signals {
         sys::default_action(Signal::SIGCHLD)
             .map_err(Fault::system("cannot attend to children", next))?;
         let set: SigSet = HANDED_ON.into_iter().chain([Signal::SIGCHLD]).collect();
-        set.thread_block().map_err(Fault::system("cannot block signals", next))?;
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let before = before.map_err(Fault::system("cannot block signals", next))?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC);
-        fd.map(Signals).map_err(Fault::system("cannot make a signalfd", next))
+        let fd = fd.map_err(Fault::system("cannot make a signalfd", next))?;
+        Ok(Signals { fd, before })
     }
 
     /// Hands signals on to the program until its last process has gone: how the
@@ -81,7 +87,7 @@ impl Signals {
     }
 
     fn next(&self) -> Result<Option<libc::signalfd_siginfo>, Fault> {
-        match self.0.read_signal() {
+        match self.fd.read_signal() {
             Ok(info) => Ok(info),
             Err(Errno::EINTR) => Ok(None),
             Err(errno) => Err(Fault::system("cannot take a signal", "report this")(errno)),

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::io;
 use std::process::{Command, ExitCode};
 
+use nix::sys::signal::SigSet;
+
 use super::library::{Library, PRELOAD};
 use crate::address::Address;
+use crate::sys;
 
 /// Names the broker's addresses to the library.
 pub(crate) const SOCKET: &str = "KEYSHIM_SOCKET";
@@ -58,23 +61,23 @@ impl Outcome {
     }
 }
 
-/// Starts the program with the library preloaded: its id, or why not.
+/// Starts the program with the library preloaded and that signal mask: its id, or
+/// why not.
 pub(crate) fn start(
     command: &[OsString],
     library: &Library,
     addresses: &[Address],
+    mask: SigSet,
 ) -> Result<u32, Outcome> {
     let (program, arguments) = command
         .split_first()
         .map_or((OsString::new(), &[][..]), |parts| (parts.0.clone(), parts.1));
     let preload = library.preload(std::env::var_os(PRELOAD).as_deref());
     let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
-    let started = Command::new(&program)
-        .args(arguments)
-        .env(PRELOAD, preload)
-        .env(SOCKET, addresses.join(","))
-        .spawn();
-    match started {
+    let mut command = Command::new(&program);
+    command.args(arguments).env(PRELOAD, preload).env(SOCKET, addresses.join(","));
+    sys::begin_with_mask(&mut command, mask);
+    match command.spawn() {
         Ok(child) => Ok(child.id()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Outcome::NotFound(program)),
         Err(error) => Err(Outcome::NotRunnable(program, error)),
