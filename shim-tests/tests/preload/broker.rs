@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -64,6 +64,11 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
+/// A list, whatever a thread that held it did.
+fn held<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Broker {
     /// Opens a door; the requests meet these deeds in order, and then the last.
     pub(crate) fn open(deeds: &[Deed], then: Deed) -> Result<Broker> {
@@ -87,7 +92,7 @@ impl Broker {
 
     /// What it has seen so far.
     pub(crate) fn seen(&self) -> Vec<String> {
-        self.log.lock().expect("no talk panics").clone()
+        held(&self.log).clone()
     }
 }
 
@@ -120,7 +125,7 @@ fn let_in(door: &UnixDatagram) -> Result<UnixStream> {
 
 impl Service {
     fn note(&self, what: String) {
-        self.log.lock().expect("no talk panics").push(what);
+        held(&self.log).push(what);
     }
 
     /// Talks until either side has enough of it.
@@ -162,7 +167,7 @@ impl Service {
         if start[4] == HELLO {
             return Ok(None);
         }
-        let next = self.deeds.lock().expect("no talk panics").pop();
+        let next = held(&self.deeds).pop();
         Ok(Some(next.unwrap_or(self.then)))
     }
 
