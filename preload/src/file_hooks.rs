@@ -82,7 +82,7 @@ fn stream(path: *const c_char, mode: *const c_char) -> Option<*mut libc::FILE> {
     Some(stream)
 }
 
-fn accessible(path: *const c_char, wanted: c_int, user: u32) -> Option<c_int> {
+fn accessible(path: *const c_char, wanted: c_int, user: fn() -> u32) -> Option<c_int> {
     files::access(path, wanted, user).map(|result| returned(result) as c_int)
 }
 
@@ -114,16 +114,16 @@ hook!(fopen64(path: *const c_char, mode: *const c_char) -> *mut libc::FILE,
     ours stream(path, mode), else core::ptr::null_mut());
 
 hook!(access(path: *const c_char, wanted: c_int) -> c_int,
-    ours accessible(path, wanted, sys::getuid()), else absent());
+    ours accessible(path, wanted, sys::getuid), else absent());
 hook!(eaccess(path: *const c_char, wanted: c_int) -> c_int,
-    ours accessible(path, wanted, sys::geteuid()), else absent());
+    ours accessible(path, wanted, sys::geteuid), else absent());
 hook!(euidaccess(path: *const c_char, wanted: c_int) -> c_int,
-    ours accessible(path, wanted, sys::geteuid()), else absent());
+    ours accessible(path, wanted, sys::geteuid), else absent());
 hook!(faccessat(directory: c_int, path: *const c_char, wanted: c_int, flags: c_int) -> c_int,
     ours accessible(path, wanted, user_by(flags)), else absent());
 
-fn user_by(flags: c_int) -> u32 {
-    if flags & libc::AT_EACCESS != 0 { sys::geteuid() } else { sys::getuid() }
+fn user_by(flags: c_int) -> fn() -> u32 {
+    if flags & libc::AT_EACCESS != 0 { sys::geteuid } else { sys::getuid }
 }
 
 hook!(stat(path: *const c_char, buffer: *mut libc::stat) -> c_int,
