@@ -7,7 +7,9 @@
 //!   `fopen`, `stat`, `lstat`, `fstatat`, `statx`, `access`, `faccessat`, `eaccess`,
 //!   and their 64-bit, fortified and older names. They answer for the exact absolute
 //!   paths of `/proc/keys`, `/proc/key-users` and the knobs under
-//!   `/proc/sys/kernel/keys/`; every other path goes straight on.
+//!   `/proc/sys/kernel/keys/`; every other path goes straight on;
+//! - `chroot`, `unshare`, `setns`, `setuid` and its kin, `prctl`: the last chance to
+//!   connect to the broker. They do what they always did.
 //!
 //! # What is not
 //! Static programs, system calls by the bare instruction (Go), set-uid programs, a
@@ -18,7 +20,7 @@
 //! is cooperation, not a boundary.
 //!
 //! # How to read it
-//! [`hooks`] and [`file_hooks`] are the names, without logic. A call goes through
+//! [`hooks`], [`file_hooks`] and [`road_hooks`] are the names, without logic. A call goes through
 //! `client` (one exchange), which takes a `seat` (the thread's place: `slots`, or one
 //! for the time of the call), which gets in by the `door`; `process` tells whose memory
 //! it is. Below that: `socket`, `memory`, `scratch`, `quiet` (signals), `sys` (bare
@@ -40,11 +42,13 @@ mod environment;
 mod fault;
 pub mod file_hooks;
 mod files;
+mod hook;
 pub mod hooks;
 mod memory;
 mod process;
 mod quiet;
 mod real;
+pub mod road_hooks;
 mod scratch;
 mod seat;
 mod slots;
