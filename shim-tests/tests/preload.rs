@@ -26,6 +26,7 @@ const SAME_AS_KERNEL: &[(&str, &str)] = &[
     ("files", ""),
     ("forks", ""),
     ("junk", ""),
+    ("lastchance", ""),
     ("pointers", ""),
     ("pointers", "sandboxed"),
     ("refused", ""),
@@ -42,7 +43,7 @@ fn main() -> Result<()> {
     for &(program, argument) in SAME_AS_KERNEL {
         let name =
             format!("same::{program}{}{argument}", if argument.is_empty() { "" } else { "_" });
-        let needs_root = program == "elsewhere";
+        let needs_root = ["elsewhere", "lastchance"].contains(&program);
         if needs_root && !is_root {
             eprintln!("skipped: {name}: not root: it changes its root directory");
         }

@@ -38,7 +38,6 @@ const UNSAFE_FILES: &[&str] = &[
     "preload/src/memory.rs",
     "preload/src/process.rs",
     "preload/src/real.rs",
-    "preload/src/road_hooks.rs",
     "preload/src/scratch.rs",
     "preload/src/slots.rs",
     "preload/src/start.rs",
