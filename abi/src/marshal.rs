@@ -252,6 +252,7 @@ fn authority_request<'s, M: UserMemory>(
     Ok(match operation as u32 {
         op::INSTANTIATE => {
             let len = if b == 0 { 0 } else { c };
+            within_user_half(b, len)?;
             Request::Instantiate { key, payload: fetch.payload(b, len), keyring }
         }
         op::INSTANTIATE_IOV => {
@@ -268,6 +269,15 @@ fn authority_request<'s, M: UserMemory>(
         op::ASSUME_AUTHORITY => Request::AssumeAuthority { key },
         operation => Request::Other { operation },
     })
+}
+
+/// EFAULT for a payload that lies where no program has memory: Linux looks at that
+/// before it asks for authority (`import_ubuf`), and at the rest of it after.
+fn within_user_half(address: u64, len: u64) -> Result<(), Errno> {
+    match address.checked_add(len) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
 }
 
 /// The length of a scattered payload. Errors in order (`import_iovec`): more than

@@ -8,6 +8,7 @@ use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::{Answer, Reply};
+use keyshim_abi::request::Request;
 
 use crate::door;
 use crate::fault::Fault;
@@ -85,7 +86,10 @@ fn carry(raw: &RawCall, seat: &mut Seat, quiet: &Quiet) -> Result<i64, Fault> {
     let outcome = match marshal::request(raw, &OwnMemory, fetched) {
         Err(errno) => return Ok(negative(errno)),
         Ok(request) => converse(seat, quiet, &Message::Call(request), frame, |from, reply| {
-            if value.is_none_or(|value| value >= 0) {
+            // A broker's mistake must not become the program's memory corruption.
+            if from + reply.data.len() as u64 > room(&request) {
+                value = None;
+            } else if value.is_none_or(|value| value >= 0) {
                 value = Some(marshal::deliver(raw, reply, &Further { from }));
             }
         }),
@@ -95,6 +99,16 @@ fn carry(raw: &RawCall, seat: &mut Seat, quiet: &Quiet) -> Result<i64, Fault> {
     }
     outcome?;
     value.ok_or(Fault::Garbled)
+}
+
+/// Bytes of data that may come back.
+fn room(request: &Request<'_>) -> u64 {
+    match *request {
+        Request::Describe { room, .. } => room.map_or(0, u64::from),
+        Request::Read { room, .. } | Request::GetSecurity { room, .. } => room.unwrap_or(0),
+        Request::Capabilities { room } => room,
+        _ => 0,
+    }
 }
 
 /// Puts a message and hands its reply to `take`: the answer with a piece of the

@@ -2,8 +2,9 @@
 //!
 //! The door is a datagram socket of the broker's. We knock with one end of a stream
 //! pair and talk over the other. A descriptor that is connected to the door is made
-//! in the constructor and kept: through it forks and threads still get in after a
-//! chroot, or in a network namespace where the address means nothing.
+//! at the first key call and kept, or before it when the program gives up the road:
+//! through it forks and threads still get in after a chroot, or in a network namespace
+//! where the address means nothing.
 
 use core::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
@@ -48,7 +49,7 @@ pub(crate) fn is_known() -> bool {
     IS_KNOWN.load(Relaxed)
 }
 
-/// Connects the kept descriptor, if a broker is there. In the constructor.
+/// Connects the kept descriptor, if a broker is there and none is kept yet.
 pub(crate) fn open_early() {
     if DOOR.load(Relaxed) == 0 {
         let _ = connect().map(keep);

@@ -12,6 +12,7 @@ use keyshim_abi::uapi::NATIVE;
 
 use crate::client;
 use crate::real::returned;
+use crate::road_hooks;
 use crate::sys;
 
 /// `add_key(2)`.
@@ -61,8 +62,11 @@ pub unsafe extern "C" fn syscall(
     let entered = i64::from(number as i32);
     match RawCall::from_number(&NATIVE, entered, registers([a, b, c, d, e])) {
         Some(raw) => returned(client::call(&raw)),
-        // SAFETY: the program's own call, unchanged.
-        None => returned(unsafe { sys::bare(number, [a, b, c, d, e, f]) }),
+        None => {
+            road_hooks::before(number);
+            // SAFETY: the program's own call, unchanged.
+            returned(unsafe { sys::bare(number, [a, b, c, d, e, f]) })
+        }
     }
 }
 

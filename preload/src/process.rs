@@ -7,17 +7,14 @@
 //! it is a guest here and changes nothing.
 #![allow(unsafe_code)] // the page, by address
 
-use core::num::NonZeroUsize;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-
-use once_cell::race::OnceNonZeroUsize;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::sys;
 
 const PAGE_LEN: usize = 4096;
 
-/// Address of the page.
-static PAGE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+/// The page, once there is one.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The generation again, in memory that a child inherits: it counts on from there.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -83,7 +80,7 @@ fn may_begin(pid: u32) -> bool {
 /// Where the caller stands.
 pub(crate) fn standing() -> Standing {
     let pid = sys::getpid();
-    if PAGE.get().is_none() && !may_begin(pid) {
+    if made_page().is_none() && !may_begin(pid) {
         return Standing::Guest { generation: 0 };
     }
     let Some(page) = page() else { return Standing::Nowhere };
@@ -107,20 +104,28 @@ pub(crate) fn standing() -> Standing {
 }
 
 fn page() -> Option<&'static AtomicU64> {
-    let address = PAGE.get_or_try_init(|| {
-        let address = sys::map(PAGE_LEN).ok().and_then(NonZeroUsize::new).ok_or(())?;
+    made_page().or_else(|| {
+        let address = sys::map(PAGE_LEN).ok()?;
         // An old kernel refuses: then a forked child counts as a guest, which is slow
         // and right.
-        let _ = sys::wipe_on_fork(address.get(), PAGE_LEN);
-        // SAFETY: as below.
-        let word = unsafe { &*(address.get() as *const AtomicU64) };
-        GENERATION.store(1, Ordering::Release);
-        word.store(pack(1, sys::getpid()), Ordering::Release);
-        Ok::<_, ()>(address)
-    });
-    // SAFETY: a mapping that is never given back, aligned to its page; the word is
-    // only ever used as an atomic.
-    address.ok().map(|address| unsafe { &*(address.get() as *const AtomicU64) })
+        let _ = sys::wipe_on_fork(address, PAGE_LEN);
+        let page = address as *mut AtomicU64;
+        // SAFETY: mapped above, aligned to its page, and all zeroes is a value.
+        unsafe { &*page }.store(pack(1, sys::getpid()), Ordering::Release);
+        GENERATION.fetch_max(1, Ordering::AcqRel);
+        let none = core::ptr::null_mut();
+        if PAGE.compare_exchange(none, page, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: mapped above with this length; another thread was quicker, and
+            // nobody has seen this one.
+            unsafe { sys::unmap(address, PAGE_LEN) };
+        }
+        made_page()
+    })
+}
+
+fn made_page() -> Option<&'static AtomicU64> {
+    // SAFETY: null, or a mapping that is never given back, only ever used as an atomic.
+    unsafe { PAGE.load(Ordering::Acquire).as_ref() }
 }
 
 const fn pack(generation: u32, pid: u32) -> u64 {

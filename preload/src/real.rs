@@ -3,14 +3,13 @@
 
 use core::ffi::{CStr, c_int, c_long};
 use core::marker::PhantomData;
-use core::num::NonZeroUsize;
-
-use once_cell::race::OnceNonZeroUsize;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The next definition of a function that we define as well, looked up once.
 pub(crate) struct Next<Function> {
     name: &'static CStr,
-    address: OnceNonZeroUsize,
+    /// Its address, 0 until it was looked up.
+    address: AtomicUsize,
     function: PhantomData<Function>,
 }
 
@@ -22,18 +21,19 @@ impl<Function: Copy> Next<Function> {
     /// defines this name, if at all, with exactly those arguments and that result.
     pub(crate) const unsafe fn new(name: &'static CStr) -> Next<Function> {
         assert!(size_of::<Function>() == size_of::<usize>());
-        Next { name, address: OnceNonZeroUsize::new(), function: PhantomData }
+        Next { name, address: AtomicUsize::new(0), function: PhantomData }
     }
 
     /// The function, or `None` where the C library does not have it.
     pub(crate) fn get(&self) -> Option<Function> {
-        let found = self.address.get_or_try_init(|| {
+        let mut address = self.address.load(Relaxed);
+        if address == 0 {
             // SAFETY: a string; dlsym may be asked for any name.
-            let symbol = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
-            NonZeroUsize::new(symbol as usize).ok_or(())
-        });
+            address = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) } as usize;
+            self.address.store(address, Relaxed);
+        }
         // SAFETY: by the promise made to `new`, what the name stands for is of this type.
-        found.ok().map(|address| unsafe { core::mem::transmute_copy(&address.get()) })
+        (address != 0).then(|| unsafe { core::mem::transmute_copy(&address) })
     }
 }
 

@@ -4,7 +4,7 @@
 //! numbers. So each is known by what it is, device and inode, and looked at before
 //! every use; one that has become something else is forgotten, never closed.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::fault::Fault;
 use crate::quiet::{Patience, SLICE_MS};
@@ -12,6 +12,10 @@ use crate::sys::{self, Refused};
 
 /// Programs use low numbers, and count on getting the lowest.
 const NUMBER_MIN: i32 = 1000;
+
+/// Numbers are taken in turn: where one thread of the program closes everything while
+/// another is about to use its connection, that number must not stand for a third's.
+static TURN: AtomicU32 = AtomicU32::new(0);
 
 /// Device of every socket: one per kernel, learnt from the first.
 static DEVICE: AtomicU64 = AtomicU64::new(0);
@@ -132,15 +136,17 @@ fn received(outcome: sys::Outcome, patience: &mut Patience<'_>) -> Result<Option
 /// Moves a descriptor to a high number, or as high as the limit lets it. It never
 /// stays on 0 to 2.
 fn out_of_the_way(fd: i32) -> Result<i32, Fault> {
-    let highest = sys::duplicate(fd, NUMBER_MIN).or_else(|_| {
-        let max = i32::try_from(sys::descriptors_max()).unwrap_or(i32::MAX);
-        sys::duplicate(fd, (max - 64).max(3))
-            .or_else(|_| sys::duplicate(fd, (max / 2).max(3)))
-            .or_else(|_| sys::duplicate(fd, 3))
-    });
-    if highest.is_err() && fd > 2 {
+    let turn = TURN.fetch_add(1, Relaxed) as i32;
+    let max = i32::try_from(sys::descriptors_max()).unwrap_or(i32::MAX);
+    let places = [NUMBER_MIN + (turn & 0xff), max - 64 + (turn & 0x1f), max / 2, 3];
+    let mut fitting = places.into_iter().filter(|&place| (3..max).contains(&place));
+    if let Some(higher) = fitting.find_map(|place| sys::duplicate(fd, place).ok()) {
+        sys::close(fd);
+        return Ok(higher);
+    }
+    if fd > 2 {
         return Ok(fd);
     }
     sys::close(fd);
-    highest.map_err(|_| Fault::NoRoom)
+    Err(Fault::NoRoom)
 }

@@ -2,7 +2,7 @@
 //! nothing that can fail the program.
 #![allow(unsafe_code)] // code before main
 
-use crate::{door, environment, process};
+use crate::{environment, process};
 
 ctor::declarative::ctor! {
     // SAFETY: runs before main in the only thread there is, uses neither the standard
@@ -11,6 +11,5 @@ ctor::declarative::ctor! {
     fn start() {
         environment::note();
         process::begin();
-        door::open_early();
     }
 }

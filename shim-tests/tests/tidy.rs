@@ -33,6 +33,7 @@ const UNSAFE_FILES: &[&str] = &[
     "preload/src/environment.rs",
     "preload/src/file_hooks.rs",
     "preload/src/files.rs",
+    "preload/src/hook.rs",
     "preload/src/hooks.rs",
     "preload/src/memory.rs",
     "preload/src/process.rs",

@@ -1,4 +1,5 @@
 //! Sockets: made, connected, and talked over.
+#![allow(unsafe_code)] // structures that the kernel fills
 
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
