@@ -202,12 +202,14 @@ pub fn compare_road(
     let mut run = Run::begin(world, recorded.history.start)?;
     let mut late = false;
     for (index, (step, kernel)) in recorded.history.steps.iter().zip(&recorded.seen).enumerate() {
-        if timed && kernel.second_before > 0 {
-            let second = kernel.second_before - recorded.start_second + start_second;
+        let second = kernel.second_before - recorded.start_second + start_second;
+        let acts = kernel.second_before > 0;
+        if timed && acts {
             late |= !run.world.reach(second)?;
         }
         let other = run.step(step)?;
         let unsure = late
+            || (acts && other.second_before != second)
             || other.second_before != other.second_after
             || kernel.second_before != kernel.second_after;
         late |= unsure && sets_timeout(step);
