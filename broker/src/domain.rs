@@ -1,0 +1,284 @@
+//! One key universe with the tasks that live in it. Everything here happens under
+//! one lock, in the thread that received the call.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use keyshim_abi::caller::{Caller, Gid, Ids, Parent, TaskId, Uid, UserNamespace};
+use keyshim_abi::frame::{Origin, Token};
+use keyshim_abi::procfs::{Knob, ProcFile};
+use keyshim_abi::reply::Answer;
+use keyshim_abi::{Errno, KeyId, Request};
+use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+
+use crate::caller::{LazyPrivileges, Unprivileged};
+use crate::fault::{CutOff, Fault};
+use crate::host;
+use crate::identity::Peer;
+use crate::knobs::Knobs;
+use crate::namespace::Namespaces;
+use crate::orphans::Orphans;
+use crate::tasks::{Ended, Tasks};
+
+/// `CAP_DAC_OVERRIDE`: opens files that the mode bits would deny.
+const CAP_DAC_OVERRIDE: u32 = 1;
+/// Changes taken note of in one look.
+const CHANGES_AT_ONCE: usize = 64;
+
+/// What can become ready in a domain without anybody calling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The process with this id has ended.
+    Process(u32),
+    /// This thread has ended.
+    Thread(TaskId),
+    /// Something was written to the open knob with this number.
+    Knob(u32),
+}
+
+const KIND_SHIFT: u32 = 62;
+
+impl Change {
+    /// As the number that epoll keeps for us. Task numbers stay below 2^62: one a
+    /// nanosecond would last for 146 years.
+    pub(crate) const fn encode(self) -> u64 {
+        match self {
+            Change::Process(pid) => pid as u64,
+            Change::Thread(TaskId(number)) => 1 << KIND_SHIFT | number,
+            Change::Knob(number) => 2 << KIND_SHIFT | number as u64,
+        }
+    }
+
+    const fn decode(data: u64) -> Change {
+        let number = data & ((1 << KIND_SHIFT) - 1);
+        match data >> KIND_SHIFT {
+            0 => Change::Process(number as u32),
+            1 => Change::Thread(TaskId(number)),
+            _ => Change::Knob(number as u32),
+        }
+    }
+}
+
+/// A key universe and its tasks.
+pub(crate) struct Domain {
+    pub(crate) service: KeyService,
+    pub(crate) tasks: Tasks,
+    /// Ready when there is something to sweep.
+    pub(crate) changes: Arc<Epoll>,
+    pub(crate) orphans: Orphans,
+    namespaces: Namespaces,
+    knobs: Knobs,
+    /// Connections whose threads have ended since somebody last asked.
+    orphaned: Vec<u64>,
+}
+
+impl Domain {
+    /// An empty universe.
+    pub(crate) fn new(entropy: Box<dyn Entropy>) -> Result<Domain, Fault> {
+        let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(Fault::system("cannot make an epoll", "raise the limit of open files"))?;
+        Ok(Domain {
+            service: KeyService::new(Config { entropy }),
+            tasks: Tasks::default(),
+            changes: Arc::new(changes),
+            orphans: Orphans::new(),
+            namespaces: Namespaces::new(),
+            knobs: Knobs::default(),
+            orphaned: Vec::new(),
+        })
+    }
+
+    /// Takes note of everything that has happened: ends of tasks and writes to
+    /// knobs. Comes before every request, so that nobody sees the keys of a process
+    /// that was waited for, or an old value of a knob that was written.
+    pub(crate) fn sweep(&mut self) {
+        let mut events = [EpollEvent::empty(); CHANGES_AT_ONCE];
+        loop {
+            let count = self.changes.wait(&mut events, EpollTimeout::ZERO).unwrap_or_default();
+            let mut ended = Ended::default();
+            for event in events.iter().take(count) {
+                match Change::decode(event.data()) {
+                    Change::Process(pid) => {
+                        self.pin_orphans(pid);
+                        self.tasks.remove_process(pid, &mut ended);
+                    }
+                    Change::Thread(task) => self.tasks.remove_thread(task, &mut ended),
+                    Change::Knob(number) => self.knobs.drain(number, &mut self.service),
+                }
+            }
+            for &task in &ended.tasks {
+                self.report(TaskEvent::Exited { task });
+            }
+            self.orphaned.append(&mut ended.connections);
+            if count < CHANGES_AT_ONCE {
+                return;
+            }
+        }
+    }
+
+    /// The connections that ended with their threads; whoever asks closes them.
+    pub(crate) fn take_orphaned(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.orphaned)
+    }
+
+    pub(crate) fn report(&mut self, event: TaskEvent) {
+        tracing::debug!(?event, "task");
+        self.service.task_event(host::now(), event);
+    }
+
+    /// A thread says hello: who it is, and its secret.
+    pub(crate) fn hello(
+        &mut self,
+        peer: &Peer,
+        connection: u64,
+        tid: u32,
+        origin: Origin,
+    ) -> Result<(TaskId, Token), CutOff> {
+        self.sweep();
+        let task = self.admit(peer, tid, origin)?;
+        let token = self.tasks.greet(task, connection)?;
+        Ok((task, token))
+    }
+
+    /// A connection was closed.
+    pub(crate) fn hang_up(&mut self, task: TaskId, connection: u64) {
+        self.tasks.hang_up(task, connection);
+    }
+
+    /// Carries out one call of a known thread.
+    pub(crate) fn call(
+        &mut self,
+        task: TaskId,
+        request: &Request<'_>,
+        data: &mut Vec<u8>,
+    ) -> Result<Answer, CutOff> {
+        self.sweep();
+        self.materialise_before(task, request)?;
+        let parent = match request {
+            Request::SessionToParent => self.parent_of(task)?,
+            _ => None,
+        };
+        self.as_caller(task, parent, |service, caller, _| {
+            service.submit(host::now(), caller, request, data)
+        })
+    }
+
+    /// The text of a file under `/proc`, as that thread may see it.
+    pub(crate) fn open(
+        &mut self,
+        task: TaskId,
+        file: ProcFile,
+        text: &mut Vec<u8>,
+    ) -> Result<Answer, CutOff> {
+        self.sweep();
+        self.as_caller(task, None, |service, caller, _| {
+            service.proc_read(host::now(), caller, file, text);
+            Ok(0)
+        })
+    }
+
+    /// Opens a knob for writing: the descriptor for the writer. EACCES for whoever
+    /// may not write a file of root's with mode 0644.
+    pub(crate) fn open_knob(
+        &mut self,
+        task: TaskId,
+        knob: Knob,
+    ) -> Result<Result<OwnedFd, Errno>, CutOff> {
+        self.sweep();
+        let may_write = self.as_caller(task, None, |_, caller, privileges| {
+            caller.ids.fsuid.0 == 0 && privileges.is_outermost()
+                || privileges.capable_number(CAP_DAC_OVERRIDE)
+        })?;
+        if !may_write {
+            return Ok(Err(Errno::EACCES));
+        }
+        Ok(self.knobs.open(knob, &self.changes))
+    }
+
+    /// Makes the caller of a task's present credentials and hands it on.
+    fn as_caller<T>(
+        &mut self,
+        task: TaskId,
+        parent: Option<Parent>,
+        act: impl FnOnce(&mut KeyService, &Caller<'_>, &LazyPrivileges<'_>) -> T,
+    ) -> Result<T, CutOff> {
+        let place = self.tasks.place(task)?;
+        let membership = self.namespaces.of(place.pid, place.tid).ok_or(CutOff::Gone)?;
+        let thread = self.tasks.thread_ref(place)?;
+        let ids = thread.ids()?;
+        let privileges = LazyPrivileges::new(thread, membership.is_outermost());
+        let namespace = self.namespaces.view(&membership);
+        let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
+        Ok(act(&mut self.service, &caller, &privileges))
+    }
+
+    /// True while any user has a key here. User keyrings count, though they may be
+    /// empty: a broker too many is better than a key too few.
+    pub(crate) fn holds_keys(&mut self) -> bool {
+        let ids = Ids::all(Uid::ROOT, Gid(0));
+        let namespace = UserNamespace::OUTERMOST;
+        let privileges = &Unprivileged;
+        let caller = Caller { task: TaskId(0), ids, namespace, parent: None, privileges };
+        let mut text = Vec::new();
+        self.service.proc_read(host::now(), &caller, ProcFile::KeyUsers, &mut text);
+        // UID: USAGE KEYS/INSTANTIATED ...
+        String::from_utf8_lossy(&text).lines().any(|line| {
+            let keys = line.split_whitespace().nth(2).and_then(|keys| keys.split_once('/'));
+            keys.is_none_or(|(count, _)| count != "0")
+        })
+    }
+
+    /// Collects what is due; the answer is when there is more.
+    pub(crate) fn collect(&mut self) -> Option<Now> {
+        self.sweep();
+        self.service.collect(host::now());
+        self.service.next_collection()
+    }
+}
+
+/// True when the request may change what the caller's children inherit.
+pub(crate) fn changes_inheritance(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::JoinSessionKeyring { .. }
+            | Request::SessionToParent
+            | Request::SetReqkeyKeyring { .. }
+            | Request::AssumeAuthority { .. }
+    )
+}
+
+/// True when the request may make a thread or process keyring.
+pub(crate) fn names_own_keyring(request: &Request<'_>) -> bool {
+    let is_own = |id: KeyId| id == KeyId::THREAD || id == KeyId::PROCESS;
+    match *request {
+        Request::SetReqkeyKeyring { .. } => true,
+        Request::AddKey { keyring, .. }
+        | Request::Clear { keyring }
+        | Request::GetPersistent { keyring, .. }
+        | Request::Instantiate { keyring, .. }
+        | Request::Reject { keyring, .. } => is_own(keyring),
+        Request::RequestKey { destination, .. } => is_own(destination),
+        Request::GetKeyringId { id, .. } => is_own(id),
+        Request::Chown { key, .. }
+        | Request::Setperm { key, .. }
+        | Request::SetTimeout { key, .. } => is_own(key),
+        Request::Link { key, keyring } => is_own(key) || is_own(keyring),
+        Request::Search { destination, .. } => is_own(destination),
+        Request::Move { key, from, to, .. } => is_own(key) || is_own(from) || is_own(to),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_survives_its_number() {
+        let all = [Change::Process(u32::MAX), Change::Thread(TaskId(7)), Change::Knob(0)];
+        for change in all {
+            assert_eq!(Change::decode(change.encode()), change);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The thread that does what nobody calls for: collects garbage when it is due, and
+//! cuts off clients that stall. It sleeps for as long as there is nothing of either.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, after, bounded, never};
+use crossbeam::select;
+use keyshim_keys::Now;
+
+use crate::fault::CutOff;
+use crate::host;
+use crate::server::{Lifetime, Server};
+
+/// How long half a frame, or an unread reply, may lie without progress, and how
+/// long a client may be silent before its hello.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// What a worker tells the housekeeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// The time of the next collection may have changed.
+    Collect = 1,
+    /// A connection holds half a frame or an unread reply, or has not said hello.
+    Stalled = 2,
+    /// A connection has ended.
+    Left = 4,
+    /// The end.
+    Stop = 8,
+}
+
+/// Notes that have not been read: each kind at most once, so that no number of
+/// them can fill anything.
+pub(crate) struct Notes {
+    unread: AtomicU8,
+    bell: Sender<()>,
+    /// True while the housekeeper is going to look for stalled clients anyway.
+    is_watching: AtomicBool,
+}
+
+impl Notes {
+    /// None yet, and the bell that rings for each.
+    pub(crate) fn new() -> (Notes, Receiver<()>) {
+        let (bell, hears) = bounded(1);
+        let is_watching = AtomicBool::new(false);
+        (Notes { unread: AtomicU8::new(0), bell, is_watching }, hears)
+    }
+
+    /// Leaves a note.
+    pub(crate) fn leave(&self, note: Note) {
+        if note == Note::Stalled && self.is_watching.load(Ordering::SeqCst) {
+            return;
+        }
+        self.unread.fetch_or(note as u8, Ordering::AcqRel);
+        // A bell that has not been heard yet rings for this note as well.
+        let _ = self.bell.try_send(());
+    }
+
+    fn read(&self) -> impl Fn(Note) -> bool {
+        let notes = self.unread.swap(0, Ordering::AcqRel);
+        move |note| notes & note as u8 != 0
+    }
+}
+
+/// What the housekeeper waits for.
+struct Agenda {
+    /// The next collection.
+    collection: Option<Now>,
+    /// Since when a client may have stalled.
+    stalled_since: Option<Instant>,
+    /// Since when nobody has needed the server.
+    idle_since: Option<Instant>,
+}
+
+/// The housekeeper's life.
+pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
+    let idle_since = is_mortal(server).then(Instant::now);
+    let mut agenda = Agenda { collection: None, stalled_since: None, idle_since };
+    loop {
+        let wait = agenda.next(server);
+        let due = wait.map_or(never(), |at| after(at.saturating_duration_since(Instant::now())));
+        select! {
+            recv(bell) -> _ => {
+                let has = server.notes.read();
+                if has(Note::Stop) {
+                    return;
+                }
+                agenda.take_note(server, &has);
+            }
+            recv(due) -> _ => agenda.look(server),
+        }
+    }
+}
+
+impl Agenda {
+    /// When there is something to do next.
+    fn next(&self, server: &Server) -> Option<Instant> {
+        let stalled = self.stalled_since.map(|since| since + STALL_MAX);
+        let idle = self.idle_since.map(|since| since + grace(server.lifetime));
+        [self.collection.map(until), stalled, idle].into_iter().flatten().min()
+    }
+
+    fn take_note(&mut self, server: &Server, has: &impl Fn(Note) -> bool) {
+        if has(Note::Collect) {
+            self.collection = server.domain().service.next_collection();
+        }
+        if has(Note::Stalled) {
+            self.stalled_since = self.stalled_since.or(Some(Instant::now()));
+            server.notes.is_watching.store(true, Ordering::SeqCst);
+        }
+        if has(Note::Left) && is_mortal(server) {
+            self.idle_since = Some(Instant::now());
+        }
+    }
+
+    /// Does what is due.
+    fn look(&mut self, server: &Server) {
+        if self.collection.is_some_and(|at| at <= host::now()) {
+            self.collection = server.domain().collect();
+            // The last key may have gone with it.
+            self.idle_since = self.idle_since.or(is_mortal(server).then(Instant::now));
+        }
+        if self.stalled_since.is_some_and(|since| since.elapsed() >= STALL_MAX) {
+            // Before the look: whoever stalls after it leaves a note.
+            server.notes.is_watching.store(false, Ordering::SeqCst);
+            self.stalled_since = cut_off_stalled(server);
+            server.notes.is_watching.fetch_or(self.stalled_since.is_some(), Ordering::SeqCst);
+        }
+        if self.idle_since.is_some_and(|since| since.elapsed() >= grace(server.lifetime)) {
+            self.idle_since = None;
+            if !server.is_needed() {
+                server.declare_over();
+            }
+        }
+    }
+}
+
+fn is_mortal(server: &Server) -> bool {
+    server.lifetime != Lifetime::UntilStopped
+}
+
+/// How long nobody must have needed the server before it is over: long enough for
+/// the next program of a script, or for one that is just being started.
+const fn grace(lifetime: Lifetime) -> Duration {
+    match lifetime {
+        Lifetime::UntilStopped | Lifetime::WhileUsed => Duration::from_secs(60),
+        Lifetime::WithPrograms => Duration::from_secs(2),
+    }
+}
+
+/// The moment of a collection on the clock that we sleep by. Half a second later,
+/// because the kernel's seconds are whole.
+fn until(at: Now) -> Instant {
+    let seconds = u64::try_from(at.0 - host::now().0).unwrap_or_default();
+    // An hour at most: the clock may be set, and the date of expiry with it.
+    Instant::now() + Duration::from_secs(seconds.min(3600)) + Duration::from_millis(500)
+}
+
+/// Cuts off who has stalled for too long; since when the longest of the others has.
+fn cut_off_stalled(server: &Server) -> Option<Instant> {
+    let mut longest: Option<Instant> = None;
+    for line in server.connections.all() {
+        let Some(since) = line.talk().stalled_since else { continue };
+        if since.elapsed() >= STALL_MAX {
+            server.cut_off(line.connection.id, CutOff::Stalled);
+        } else {
+            longest = Some(longest.map_or(since, |longest| longest.min(since)));
+        }
+    }
+    longest
+}

@@ -1,0 +1,157 @@
+//! What `/proc` says of tasks. All of it may have changed by the time it is read:
+//! whoever uses it checks by a pidfd afterwards that the task is still the same.
+
+use std::fs;
+
+use keyshim_abi::caller::{Gid, Ids, Uid};
+
+/// The part of `/proc/PID/task/TID/status` that a decision may depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The eight ids, as our user namespace numbers them.
+    pub(crate) ids: Ids,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<u32>,
+    /// Effective capabilities, bit n for capability n.
+    pub(crate) effective: u64,
+    /// The thread's id in its own pid namespace.
+    pub(crate) innermost_tid: u32,
+    /// Threads of the process.
+    pub(crate) thread_count: u32,
+}
+
+/// Reads a thread's status; `None` when it has gone.
+pub(crate) fn status(pid: u32, tid: u32) -> Option<Status> {
+    fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok().and_then(|s| parse(&s))
+}
+
+fn parse(text: &str) -> Option<Status> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim())
+    };
+    let numbers = |name: &str| -> Option<Vec<u32>> {
+        field(name)?.split_whitespace().map(|word| word.parse().ok()).collect()
+    };
+    let [uid, euid, suid, fsuid] = <[u32; 4]>::try_from(numbers("Uid")?).ok()?;
+    let [gid, egid, sgid, fsgid] = <[u32; 4]>::try_from(numbers("Gid")?).ok()?;
+    Some(Status {
+        ids: Ids {
+            uid: Uid(uid),
+            euid: Uid(euid),
+            suid: Uid(suid),
+            fsuid: Uid(fsuid),
+            gid: Gid(gid),
+            egid: Gid(egid),
+            sgid: Gid(sgid),
+            fsgid: Gid(fsgid),
+        },
+        groups: numbers("Groups")?,
+        effective: u64::from_str_radix(field("CapEff")?, 16).ok()?,
+        innermost_tid: *numbers("NSpid")?.last()?,
+        thread_count: *numbers("Threads")?.first()?,
+    })
+}
+
+/// A process's place among the others (`/proc/PID/stat`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its parent.
+    pub(crate) parent: u32,
+    /// Its process group.
+    pub(crate) group: u32,
+    /// Its session (of `setsid(2)`, nothing to do with keyrings).
+    pub(crate) session: u32,
+    /// When it began, in clock ticks since the machine did.
+    pub(crate) started_ticks: u64,
+}
+
+/// Where a process stands; `None` when it has gone.
+pub(crate) fn place(pid: u32) -> Option<Place> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name may hold anything, also parentheses: count from the last one.
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    // Field 3 is the state; 4 to 6 and 22 are wanted (`proc_pid_stat(5)`).
+    let fields: Vec<&str> = rest.split_whitespace().take(20).collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let id = |number: usize| u32::try_from(field(number)?).ok();
+    Some(Place { parent: id(4)?, group: id(5)?, session: id(6)?, started_ticks: field(22)? })
+}
+
+/// The threads of a process, its main thread first; none when it has gone.
+pub(crate) fn threads(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut tids: Vec<u32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    tids.sort_unstable_by_key(|&tid| (tid != pid, tid));
+    tids
+}
+
+/// The processes that a thread has forked, as far as they live.
+pub(crate) fn children(pid: u32, tid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{tid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// The thread of that process whose id in its own pid namespace is `claimed`, as
+/// our namespace numbers it.
+pub(crate) fn find_thread(pid: u32, claimed: u32) -> Option<u32> {
+    let is_it = |tid: u32| status(pid, tid).is_some_and(|status| status.innermost_tid == claimed);
+    if is_it(claimed) {
+        return Some(claimed);
+    }
+    threads(pid).into_iter().find(|&tid| is_it(tid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_status_is_read() {
+        let pid = std::process::id();
+        let status = status(pid, pid).unwrap();
+        assert_eq!(status.ids.euid.0, nix::unistd::geteuid().as_raw());
+        assert_eq!(status.innermost_tid, pid);
+        assert!(status.thread_count >= 1);
+    }
+
+    #[test]
+    fn a_status_with_namespaces_groups_and_capabilities_is_taken_apart() {
+        let text = "Name:\tUid: 7\nNSpid:\t4711\t12\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n\
+                    Groups:\t10 20 \nThreads:\t3\nCapEff:\t0000000000200080\n";
+        let status = parse(text).unwrap();
+        assert_eq!((status.ids.uid.0, status.ids.fsuid.0, status.ids.fsgid.0), (1, 4, 8));
+        assert_eq!(status.groups, [10, 20]);
+        assert_eq!(status.effective, 1 << 21 | 1 << 7);
+        assert_eq!((status.innermost_tid, status.thread_count), (12, 3));
+    }
+
+    #[test]
+    fn a_truncated_status_is_nothing() {
+        assert_eq!(parse("Uid:\t1\t2\t3\nGid:\t1\t2\t3\t4\n"), None);
+    }
+
+    #[test]
+    fn our_place_names_our_parent() {
+        let place = place(std::process::id()).unwrap();
+        assert_eq!(place.parent, nix::unistd::getppid().as_raw() as u32);
+        let child = std::process::Command::new("sleep").arg("9").spawn();
+        let mut child = child.unwrap();
+        assert!(self::place(child.id()).unwrap().started_ticks >= place.started_ticks);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn main_thread_comes_first() {
+        let other = std::thread::spawn(std::thread::park);
+        let tids = threads(std::process::id());
+        assert_eq!(tids[0], std::process::id());
+        assert!(tids.len() >= 2);
+        other.thread().unpark();
+        other.join().unwrap();
+    }
+}

@@ -1,0 +1,240 @@
+//! The threads that a domain knows: their numbers, their pidfds, their secrets.
+//!
+//! A pidfd per process and per further thread is in the epoll of the domain's
+//! changes, so that an end is seen before the next call is served.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+
+use keyshim_abi::caller::TaskId;
+use keyshim_abi::frame::Token;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+
+use crate::domain::Change;
+use crate::fault::CutOff;
+use crate::host;
+use crate::identity::{self, ThreadRef};
+use crate::proc;
+
+/// A process of which at least one thread is known.
+pub(crate) struct Process {
+    pidfd: OwnedFd,
+    inode: u64,
+    /// When it began, in clock ticks: a child is no older than its parent.
+    started_ticks: u64,
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// A known thread.
+pub(crate) struct Thread {
+    /// Its number in this domain.
+    pub(crate) task: TaskId,
+    /// Its pidfd; the main thread uses that of its process.
+    pidfd: Option<OwnedFd>,
+    token: Option<Token>,
+    /// The connections over which it talks.
+    connections: Vec<u64>,
+    /// Its children so far are known, and its session has come into being: what
+    /// it forks later can be asked about later.
+    pub(crate) is_settled: bool,
+    /// The threads of its process were known when it first named its thread or
+    /// process keyring.
+    pub(crate) knows_siblings: bool,
+}
+
+impl Thread {
+    fn new(task: TaskId, pidfd: Option<OwnedFd>) -> Thread {
+        Thread {
+            task,
+            pidfd,
+            token: None,
+            connections: Vec::new(),
+            is_settled: false,
+            knows_siblings: false,
+        }
+    }
+}
+
+/// Where a task is: its process and its thread id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Id of its process.
+    pub(crate) pid: u32,
+    /// Its own id.
+    pub(crate) tid: u32,
+}
+
+/// What has ended with a task.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// The tasks.
+    pub(crate) tasks: Vec<TaskId>,
+    /// The connections that nobody can talk over any more.
+    pub(crate) connections: Vec<u64>,
+}
+
+/// Every known thread.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    processes: HashMap<u32, Process>,
+    places: HashMap<TaskId, Place>,
+    tokens: HashMap<Token, TaskId>,
+    last: u64,
+}
+
+impl Tasks {
+    /// True when no living process is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// Where that task is; Gone when it has ended.
+    pub(crate) fn place(&self, task: TaskId) -> Result<Place, CutOff> {
+        self.places.get(&task).copied().ok_or(CutOff::Gone)
+    }
+
+    /// The known thread with these ids.
+    pub(crate) fn thread(&self, place: Place) -> Option<&Thread> {
+        self.processes.get(&place.pid)?.threads.get(&place.tid)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn thread_mut(&mut self, place: Place) -> Option<&mut Thread> {
+        self.processes.get_mut(&place.pid)?.threads.get_mut(&place.tid)
+    }
+
+    /// The thread as its credentials can be asked for.
+    pub(crate) fn thread_ref(&self, place: Place) -> Result<ThreadRef<'_>, CutOff> {
+        let process = self.processes.get(&place.pid).ok_or(CutOff::Gone)?;
+        let thread = process.threads.get(&place.tid).ok_or(CutOff::Gone)?;
+        let is_main = place.pid == place.tid;
+        let pidfd = thread.pidfd.as_ref().unwrap_or(&process.pidfd).as_fd();
+        let exact = is_main || thread.pidfd.is_some();
+        Ok(ThreadRef { pid: place.pid, tid: place.tid, pidfd, exact })
+    }
+
+    /// The thread that stands for a known process: its main thread, or the one
+    /// known for longest.
+    pub(crate) fn representative(&self, pid: u32) -> Option<TaskId> {
+        let threads = &self.processes.get(&pid)?.threads;
+        let main = threads.get(&pid).map(|thread| thread.task);
+        main.or_else(|| threads.values().map(|thread| thread.task).min())
+    }
+
+    /// The known threads of a process.
+    pub(crate) fn known_threads(&self, pid: u32) -> Vec<(u32, TaskId)> {
+        let process = self.processes.get(&pid);
+        let threads = process.iter().flat_map(|process| &process.threads);
+        threads.map(|(&tid, thread)| (tid, thread.task)).collect()
+    }
+
+    /// True when that very process is known, and not an earlier one of its number.
+    pub(crate) fn knows_process(&self, pid: u32, pidfd: &OwnedFd) -> bool {
+        let inode = identity::inode(pidfd.as_fd());
+        self.processes.get(&pid).is_some_and(|process| process.inode == inode)
+    }
+
+    /// True when a process of that number is known. Its pidfd says whether it
+    /// still is that one.
+    pub(crate) fn knows_pid(&self, pid: u32) -> bool {
+        self.processes.contains_key(&pid)
+    }
+
+    /// When a known process began, in clock ticks.
+    pub(crate) fn started_ticks(&self, pid: u32) -> Option<u64> {
+        self.processes.get(&pid).map(|process| process.started_ticks)
+    }
+
+    /// Takes up a process with its main thread, whose number it returns.
+    pub(crate) fn add_process(
+        &mut self,
+        pid: u32,
+        pidfd: OwnedFd,
+        changes: &Epoll,
+    ) -> Result<TaskId, CutOff> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, Change::Process(pid).encode());
+        changes.add(&pidfd, event).map_err(CutOff::Kernel)?;
+        let task = self.number(Place { pid, tid: pid });
+        let inode = identity::inode(pidfd.as_fd());
+        let threads = BTreeMap::from([(pid, Thread::new(task, None))]);
+        let started_ticks = proc::place(pid).map_or(0, |place| place.started_ticks);
+        self.processes.insert(pid, Process { pidfd, inode, started_ticks, threads });
+        Ok(task)
+    }
+
+    /// Takes up a further thread of a known process.
+    pub(crate) fn add_thread(&mut self, place: Place, changes: &Epoll) -> Result<TaskId, CutOff> {
+        let pidfd = match place.pid == place.tid {
+            true => None,
+            false => identity::thread_pidfd(place.pid, place.tid)?,
+        };
+        let task = self.number(place);
+        if let Some(pidfd) = &pidfd {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, Change::Thread(task).encode());
+            changes.add(pidfd, event).map_err(CutOff::Kernel)?;
+        }
+        let process = self.processes.get_mut(&place.pid).ok_or(CutOff::Gone)?;
+        process.threads.insert(place.tid, Thread::new(task, pidfd));
+        Ok(task)
+    }
+
+    fn number(&mut self, place: Place) -> TaskId {
+        self.last += 1;
+        let task = TaskId(self.last);
+        self.places.insert(task, place);
+        task
+    }
+
+    /// Notes a connection of a thread and returns the thread's secret.
+    pub(crate) fn greet(&mut self, task: TaskId, connection: u64) -> Result<Token, CutOff> {
+        let place = self.place(task)?;
+        let thread = self.thread_mut(place).ok_or(CutOff::Gone)?;
+        thread.connections.push(connection);
+        let token = *thread.token.get_or_insert_with(|| {
+            let mut secret = [0; 16];
+            host::fill_random(&mut secret);
+            Token(secret)
+        });
+        self.tokens.insert(token, task);
+        Ok(token)
+    }
+
+    /// The living task that was given this secret.
+    pub(crate) fn by_token(&self, token: Token) -> Option<TaskId> {
+        self.tokens.get(&token).copied()
+    }
+
+    /// Forgets a connection that was closed.
+    pub(crate) fn hang_up(&mut self, task: TaskId, connection: u64) {
+        let thread = self.place(task).ok().and_then(|place| self.thread_mut(place));
+        if let Some(thread) = thread {
+            thread.connections.retain(|&id| id != connection);
+        }
+    }
+
+    /// Forgets a process that has ended.
+    pub(crate) fn remove_process(&mut self, pid: u32, ended: &mut Ended) {
+        let Some(process) = self.processes.remove(&pid) else { return };
+        for thread in process.threads.into_values() {
+            self.forget(thread, ended);
+        }
+    }
+
+    /// Forgets a thread that has ended while its process goes on.
+    pub(crate) fn remove_thread(&mut self, task: TaskId, ended: &mut Ended) {
+        let Ok(place) = self.place(task) else { return };
+        let process = self.processes.get_mut(&place.pid);
+        if let Some(thread) = process.and_then(|process| process.threads.remove(&place.tid)) {
+            self.forget(thread, ended);
+        }
+    }
+
+    fn forget(&mut self, thread: Thread, ended: &mut Ended) {
+        self.places.remove(&thread.task);
+        if let Some(token) = thread.token {
+            self.tokens.remove(&token);
+        }
+        ended.tasks.push(thread.task);
+        ended.connections.extend(thread.connections);
+    }
+}
