@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::model::Tasks;
 use crate::script;
 use crate::step::{Action, History};
-use crate::workload::{Abilities, Flavour, USERS, Workload};
+use crate::workload::{Abilities, Flavour, Workload};
 use crate::world::World;
 use crate::world::actor::{ActorWorld, Road};
 use crate::world::core::CoreWorld;
@@ -104,7 +104,6 @@ pub fn record(
         history.steps.push(step);
         seen.push(one);
     }
-    run.world.clean(USERS)?;
     Ok((Recorded { history, seen, start_second }, flavour))
 }
 
@@ -117,7 +116,6 @@ pub fn rerecord(history: &History, actor: &Path) -> Result<Recorded> {
     for step in &history.steps {
         seen.push(run.step(step)?);
     }
-    run.world.clean(USERS)?;
     Ok(Recorded { history: history.clone(), seen, start_second })
 }
 
