@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::model::Tasks;
 use crate::script;
 use crate::step::{Action, History};
-use crate::workload::{Abilities, Flavour, USERS, Workload};
+use crate::workload::{Abilities, Flavour, Workload};
 use crate::world::World;
 use crate::world::actor::{ActorWorld, Road};
 use crate::world::core::CoreWorld;
@@ -104,7 +104,6 @@ pub fn record(
         history.steps.push(step);
         seen.push(one);
     }
-    run.world.clean(USERS)?;
     Ok((Recorded { history, seen, start_second }, flavour))
 }
 
@@ -117,7 +116,6 @@ pub fn rerecord(history: &History, actor: &Path) -> Result<Recorded> {
     for step in &history.steps {
         seen.push(run.step(step)?);
     }
-    run.world.clean(USERS)?;
     Ok(Recorded { history: history.clone(), seen, start_second })
 }
 
@@ -202,12 +200,14 @@ pub fn compare_road(
     let mut run = Run::begin(world, recorded.history.start)?;
     let mut late = false;
     for (index, (step, kernel)) in recorded.history.steps.iter().zip(&recorded.seen).enumerate() {
-        if timed && kernel.second_before > 0 {
-            let second = kernel.second_before - recorded.start_second + start_second;
+        let second = kernel.second_before - recorded.start_second + start_second;
+        let acts = kernel.second_before > 0;
+        if timed && acts {
             late |= !run.world.reach(second)?;
         }
         let other = run.step(step)?;
         let unsure = late
+            || (acts && other.second_before != second)
             || other.second_before != other.second_after
             || kernel.second_before != kernel.second_after;
         late |= unsure && sets_timeout(step);

@@ -20,8 +20,10 @@ const NO_CHANGE: u32 = u32::MAX;
 pub struct Task {
     /// Its number for the core.
     pub id: TaskId,
-    /// Number of its process: the id of its main thread.
+    /// Number of its process: the id of its first thread.
     pub process: u64,
+    /// True for the main thread: the first, or the one that last called execve.
+    pub main: bool,
     /// The process that forked it; `None` when that is outside the history or gone.
     pub parent: Option<u64>,
     /// Its ids.
@@ -49,12 +51,6 @@ impl Privileges for Task {
 }
 
 impl Task {
-    /// True for the main thread of its process.
-    #[must_use]
-    pub fn is_main(&self) -> bool {
-        self.id.0 == self.process
-    }
-
     /// What `/proc/thread-self/status` says of it, as far as it is modelled.
     #[must_use]
     pub fn status(&self) -> String {
@@ -171,6 +167,7 @@ impl Tasks {
         let task = Task {
             id,
             process: id.0,
+            main: true,
             parent: None,
             ids: Ids::all(Uid::ROOT, Gid(0)),
             groups: Vec::new(),
@@ -231,6 +228,7 @@ impl Tasks {
             task.parent = Some(task.process);
             task.process = task.id.0;
         }
+        task.main = process;
         let id = task.id;
         self.tasks.insert(child.to_owned(), task);
         Ok(id)
@@ -248,14 +246,16 @@ impl Tasks {
                 ended.push(task.id);
             }
         }
-        self.find_mut(name)?.exec();
+        let task = self.find_mut(name)?;
+        task.exec();
+        task.main = true;
         Ok(ended)
     }
 
     /// True when this task stands for its whole process: it ends with it.
     pub fn ends_process(&self, name: &str) -> Result<bool> {
         let task = self.find(name)?;
-        Ok(task.is_main() || self.of_process(task.process).len() == 1)
+        Ok(task.main || self.of_process(task.process).len() == 1)
     }
 
     /// The thread ends, or with the main thread the process. Gives the tasks that
@@ -279,7 +279,7 @@ impl Tasks {
         let process = self.tasks.get(name)?.parent?;
         self.tasks
             .iter()
-            .find(|(_, task)| task.process == process && task.is_main())
+            .find(|(_, task)| task.process == process && task.main)
             .map(|(name, _)| name.as_str())
     }
 

@@ -55,6 +55,8 @@ struct Made {
     name: String,
     keyring: bool,
     maker: String,
+    /// The keyring it was made in, as the maker called it.
+    home: Option<Arg>,
 }
 
 /// The state of one history's generator.
@@ -143,7 +145,11 @@ impl Workload {
         {
             let keyring = naming.is_keyring(Some(&Arg::Key(args::named(name))));
             let maker = step.actor.clone();
-            self.made.push(Made { name: name.clone(), keyring, maker });
+            let home = match call.verb.name {
+                "add_key" => call.args.last().cloned(),
+                _ => None,
+            };
+            self.made.push(Made { name: name.clone(), keyring, maker, home });
         }
         Ok(())
     }
@@ -215,7 +221,7 @@ impl Workload {
     }
 
     fn thread(&mut self, actor: &str) -> Action {
-        let main = self.tasks.get(actor).is_some_and(crate::model::Task::is_main);
+        let main = self.tasks.get(actor).is_some_and(|task| task.main);
         if !main && !self.flavour.any_thread {
             return Action::Exec;
         }

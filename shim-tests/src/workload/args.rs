@@ -109,6 +109,19 @@ impl Workload {
         }
     }
 
+    /// A key and a keyring that is likely to hold it.
+    pub(super) fn key_at_home(&mut self, actor: &str) -> [Arg; 2] {
+        let own = |made: &&super::Made| made.maker == actor && made.home.is_some();
+        let found: Vec<&super::Made> = self.made.iter().filter(own).collect();
+        if self.rng.random_ratio(3, 5)
+            && let Some(made) = found.choose(&mut self.rng)
+            && let Some(home) = &made.home
+        {
+            return [Arg::Key(named(&made.name)), home.clone()];
+        }
+        [self.key(actor), self.ring(actor)]
+    }
+
     /// A key to do harm to: the special keyrings seldom, or little else would work
     /// afterwards.
     pub(super) fn victim(&mut self, actor: &str) -> Arg {

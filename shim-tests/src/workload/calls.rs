@@ -50,7 +50,8 @@ impl Workload {
             }
             "get_persistent" => vec![self.persistent_user(actor), self.ring(actor)],
             "read" | "describe" | "get_security" => vec![self.key(actor), self.room()],
-            "link" | "unlink" => vec![self.key(actor), self.ring(actor)],
+            "link" => vec![self.key(actor), self.ring(actor)],
+            "unlink" => self.key_at_home(actor).into(),
             "move" => self.move_args(actor),
             "clear" => vec![self.ring(actor)],
             "revoke" | "invalidate" => vec![self.victim(actor)],
@@ -135,7 +136,8 @@ impl Workload {
 
     fn move_args(&mut self, actor: &str) -> Vec<Arg> {
         let flags = *[0, 0, 0, 1, 1, 2].choose(&mut self.rng).unwrap_or(&0);
-        vec![self.key(actor), self.ring(actor), self.ring(actor), Arg::Number(flags)]
+        let [key, from] = self.key_at_home(actor);
+        vec![key, from, self.ring(actor), Arg::Number(flags)]
     }
 
     fn unknown_operation(&mut self) -> Vec<Arg> {

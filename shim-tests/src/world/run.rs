@@ -1,9 +1,10 @@
 //! A history taking place in a world.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::unrest::Unrest;
 use super::{Deed, ProcText, World};
+use crate::script;
 use crate::step::{Action, Arg, Call, IdArg, Start, Step, Text, Which};
 use crate::trace::Naming;
 use crate::verb;
@@ -58,7 +59,7 @@ impl<W: World> Run<W> {
         let Some(deed) = self.deed(step) else {
             return Ok(Seen::skipped());
         };
-        let mut report = self.world.act(&step.actor, &deed)?;
+        let mut report = self.world.act(&step.actor, &deed).with_context(|| script::line(step))?;
         if self.unrest.of_quota() && self.may_be_late_quota(&report) {
             self.settle()?;
             report = self.world.act(&step.actor, &deed)?;
