@@ -1,13 +1,23 @@
-//! The face of the service.
+//! The face of the service: one domain, and what may be done with it.
 
 use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use keyshim_abi::caller::Caller;
-use keyshim_abi::procfs::{Knob, ProcFile};
+use keyshim_abi::caller::{Caller, TaskId};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Request};
 
+use crate::hasher::IndexHasher;
+use crate::key::KeyIx;
+use crate::key_type::{KeyType, Types};
+use crate::lookup::Call;
+use crate::names::Names;
+use crate::ops;
+use crate::process_keys::{Image, ImageIx, Namespaces, Task};
+use crate::quota::{Knobs, Users};
+use crate::store::Store;
 use crate::{Now, TaskEvent};
 
 /// Where serial numbers and hash keys come from.
@@ -24,54 +34,104 @@ pub struct Config {
 
 /// One key universe.
 pub struct KeyService {
-    _entropy: Box<dyn Entropy>,
+    pub(crate) entropy: Box<dyn Entropy>,
+    pub(crate) hasher: IndexHasher,
+    pub(crate) store: Store,
+    pub(crate) types: Types,
+    pub(crate) users: Users,
+    pub(crate) knobs: Knobs,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) images: BTreeMap<ImageIx, Image>,
+    pub(crate) next_image: u64,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) names: Names,
+    /// Keys that expire, or were revoked, and when.
+    pub(crate) deaths: BTreeSet<(Now, KeyIx)>,
+    /// Keys that nobody uses any more, to be destroyed when the call has ended.
+    pub(crate) graveyard: Vec<KeyIx>,
+    /// Some ring has had more links than one node of its tree holds.
+    pub(crate) order_is_undefined: bool,
 }
 
 impl KeyService {
     /// An empty universe.
     #[must_use]
     pub fn new(config: Config) -> KeyService {
-        KeyService { _entropy: config.entropy }
+        let mut entropy = config.entropy;
+        KeyService {
+            hasher: IndexHasher::new(&mut *entropy),
+            entropy,
+            store: Store::default(),
+            types: Types::builtin(),
+            users: Users::default(),
+            knobs: Knobs::default(),
+            tasks: BTreeMap::new(),
+            images: BTreeMap::new(),
+            next_image: 0,
+            namespaces: Namespaces::new(),
+            names: Names::default(),
+            deaths: BTreeSet::new(),
+            graveyard: Vec::new(),
+            order_is_undefined: false,
+        }
     }
 
     /// Carries out one call. Bytes for the caller's buffer are appended to `data`,
     /// never more than the room that the request offers.
     pub fn submit(
         &mut self,
-        _now: Now,
-        _caller: &Caller<'_>,
-        _request: &Request<'_>,
-        _data: &mut Vec<u8>,
+        now: Now,
+        caller: &Caller<'_>,
+        request: &Request<'_>,
+        data: &mut Vec<u8>,
     ) -> Answer {
-        Err(Errno::EOPNOTSUPP)
+        let call = Call { now, caller };
+        self.refresh_ids(&call);
+        let answer = ops::carry_out(self, &call, request, data);
+        self.reap();
+        answer
     }
 
     /// Takes note of what happened to a task.
-    pub fn task_event(&mut self, _now: Now, _event: TaskEvent) {}
+    pub fn task_event(&mut self, _now: Now, event: TaskEvent) {
+        self.apply(event);
+        self.reap();
+    }
 
-    /// Collects garbage that is due: links to keys that expired or were revoked
-    /// `gc_delay` seconds ago.
-    pub fn collect(&mut self, _now: Now) {}
+    /// Adds a key type. EEXIST when one of that name is registered.
+    pub fn register_type(&mut self, key_type: Arc<dyn KeyType>) -> Result<(), Errno> {
+        self.types.register(key_type)
+    }
 
-    /// When [`KeyService::collect`] next has something to do.
+    /// True when this thread has a session keyring of its own choosing or its
+    /// parents', so that no call of its can make it get one by access alone.
     #[must_use]
-    pub fn next_collection(&self) -> Option<Now> {
-        None
+    pub fn has_session(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_some_and(|task| task.rings.session.is_some())
     }
 
-    /// The text of a file under `/proc` as this caller, its opener, may see it.
-    pub fn proc_read(
-        &mut self,
-        _now: Now,
-        _caller: &Caller<'_>,
-        _file: ProcFile,
-        _text: &mut Vec<u8>,
-    ) {
+    /// How many keys there are, the registers and the users' own keyrings left out:
+    /// what would be lost if the domain ended now.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        let standing =
+            |key: &crate::key::Key| key.flags.uid_keyring || key.description.first() == Some(&b'.');
+        self.store.iter().filter(|(_, key)| !standing(key)).count()
     }
 
-    /// Writes to a knob what `echo VALUE >` would. EINVAL when it is no number or
-    /// out of range. Whether the writer may open the file is the shell's question.
-    pub fn knob_write(&mut self, _knob: Knob, _value: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EINVAL)
+    /// True once any keyring has held more than sixteen links: from then on the order
+    /// of a listing, and which of several equal keys a search finds, depend on a secret
+    /// in this domain as in a kernel.
+    #[must_use]
+    pub fn order_is_undefined(&self) -> bool {
+        self.order_is_undefined
+    }
+
+    /// A call with new ids implies that they have changed.
+    pub(crate) fn refresh_ids(&mut self, call: &Call<'_>) {
+        let ids = call.caller.ids;
+        if self.tasks.get(&call.caller.task).is_some_and(|task| task.ids != ids) {
+            self.ids_changed(call.caller.task, ids);
+        }
     }
 }

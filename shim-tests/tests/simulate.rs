@@ -22,16 +22,6 @@ const STEPS: usize = 1500;
 /// A second in November 2026; any will do.
 const START_SECOND: i64 = 1_795_000_000;
 
-/// Stands in until the service has an audit of its own, which then goes first; a
-/// simulation without one proves nothing, so it fails.
-trait NotYetAudited {
-    fn audit(&self) -> Result<(), &'static str> {
-        Err("the service has no audit yet")
-    }
-}
-
-impl NotYetAudited for keyshim_keys::KeyService {}
-
 fn main() -> Result<ExitCode> {
     if let Some(seed) = std::env::args().nth(1).and_then(|word| word.parse().ok()) {
         simulate(seed, true)?;

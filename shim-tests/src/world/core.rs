@@ -218,6 +218,10 @@ impl World for CoreWorld {
         Ok(true)
     }
 
+    fn disordered(&self) -> bool {
+        self.service.order_is_undefined()
+    }
+
     fn id_base(&self) -> u32 {
         self.id_base
     }

@@ -1,0 +1,144 @@
+//! A key's beginning and end: allocation, instantiation, charge, last use.
+
+use alloc::boxed::Box;
+
+use keyshim_abi::caller::{Gid, Uid};
+use keyshim_abi::{Errno, Perm};
+
+use crate::key::{Flags, Key, KeyIx, KeyState, Parents};
+use crate::key_type::{Preparsed, TypeIx};
+use crate::links::IndexHash;
+use crate::payload::Payload;
+use crate::quota::Charge;
+use crate::search::Index;
+use crate::service::KeyService;
+
+/// What a new key is to be.
+pub(crate) struct NewKey<'a> {
+    pub(crate) key_type: TypeIx,
+    pub(crate) description: &'a [u8],
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    pub(crate) perm: Perm,
+    pub(crate) charge: Charge,
+    /// The caller's user namespace, where a keyring's name will be known.
+    pub(crate) namespace: u64,
+}
+
+impl KeyService {
+    pub(crate) fn index<'a>(&self, key_type: TypeIx, description: &'a [u8]) -> Index<'a> {
+        let hash = self.hasher.hash(key_type.number(), description);
+        Index { key_type, description, hash: IndexHash::new(hash, key_type == TypeIx::KEYRING) }
+    }
+
+    /// Allocates a key, not yet instantiated, with one use: the caller's. Errors in
+    /// order (`key_alloc`): EINVAL without a description, the type's vetting, EDQUOT.
+    pub(crate) fn allocate(&mut self, new: &NewKey<'_>) -> Result<KeyIx, Errno> {
+        if new.description.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        self.types.get(new.key_type).vet_description(new.description)?;
+        let quota_len = new.description.len() as u32 + 1;
+        self.users.add_key(new.uid, quota_len, new.charge, &self.knobs)?;
+        let in_quota = new.charge != Charge::Free;
+        let serial = self.store.free_serial(&mut *self.entropy);
+        Ok(self.store.insert(Key {
+            serial,
+            key_type: new.key_type,
+            description: Box::from(new.description),
+            hash: self.index(new.key_type, new.description).hash,
+            state: KeyState::Uninstantiated,
+            flags: Flags { in_quota, ..Flags::default() },
+            uid: new.uid,
+            gid: new.gid,
+            perm: new.perm,
+            expiry: None,
+            payload: Payload::Empty,
+            charged_to: new.uid,
+            quota_len,
+            data_len: 0,
+            usage: 1,
+            parents: Parents::None,
+            restriction: None,
+            namespace: new.namespace,
+        }))
+    }
+
+    /// Gives a new key its payload. EDQUOT when it does not fit.
+    pub(crate) fn instantiate(&mut self, ix: KeyIx, prep: Preparsed) -> Result<(), Errno> {
+        self.reserve(ix, prep.quota_len)?;
+        let key = self.store.get_mut(ix);
+        key.payload = prep.payload;
+        key.state = KeyState::Positive;
+        self.users.key_instantiated(key.charged_to);
+        if key.key_type == TypeIx::KEYRING {
+            self.names.publish(&self.store, ix);
+        }
+        if let Some(expiry) = prep.expiry {
+            self.set_expiry(ix, Some(expiry));
+        }
+        Ok(())
+    }
+
+    /// A new keyring, instantiated and linked nowhere, with one use: the caller's.
+    pub(crate) fn allocate_keyring(&mut self, new: &NewKey<'_>) -> Result<KeyIx, Errno> {
+        let ix = self.allocate(new)?;
+        let prep = self.types.get(TypeIx::KEYRING).preparse(&[])?;
+        match self.instantiate(ix, prep) {
+            Ok(()) => Ok(ix),
+            Err(errno) => {
+                self.put(ix);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Charges `len` bytes for what a key holds instead of what was charged before
+    /// (`key_payload_reserve`).
+    pub(crate) fn reserve(&mut self, ix: KeyIx, len: u32) -> Result<(), Errno> {
+        let key = self.store.get_mut(ix);
+        if key.flags.in_quota && key.data_len != len {
+            self.users.recharge(key.charged_to, key.data_len, len, &self.knobs)?;
+            key.quota_len = key.quota_len - key.data_len + len;
+        }
+        key.data_len = len;
+        Ok(())
+    }
+
+    /// Counts one more use of a key.
+    pub(crate) fn hold(&mut self, ix: KeyIx) {
+        self.store.get_mut(ix).usage += 1;
+    }
+
+    /// Gives back one use. With the last one the quota is free again and the key
+    /// cannot be looked up; it is destroyed when the call has ended (`key_put`).
+    pub(crate) fn put(&mut self, ix: KeyIx) {
+        let key = self.store.get_mut(ix);
+        key.usage -= 1;
+        if key.usage > 0 {
+            return;
+        }
+        if key.flags.in_quota {
+            self.users.release(key.charged_to, key.quota_len);
+        }
+        self.graveyard.push(ix);
+    }
+
+    /// Destroys the keys that nobody uses any more, and those that only they used.
+    pub(crate) fn reap(&mut self) {
+        while let Some(ix) = self.graveyard.pop() {
+            self.drop_links(ix);
+            let key = self.store.get(ix);
+            debug_assert_eq!(key.usage, 0, "a key that was given up is not taken up again");
+            if key.key_type == TypeIx::KEYRING {
+                self.names.forget(key, ix);
+            }
+            if let Some(expiry) = key.expiry {
+                self.deaths.remove(&(expiry, ix));
+            }
+            let instantiated = !matches!(key.state, KeyState::Uninstantiated);
+            self.users.remove_key(key.charged_to, instantiated);
+            self.store.remove(ix);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Expiry and the collection of garbage (`gc.c`).
+//!
+//! A key whose time has come stays linked for `gc_delay` seconds, so that callers
+//! are told why they cannot have it; then its links go. The links of an invalidated
+//! or dead key go at once. Nothing is collected out of a revoked or invalidated
+//! keyring. A collected link gives no quota back before its ring is cleared or gone.
+
+use alloc::vec::Vec;
+
+use keyshim_abi::{Errno, Perm};
+
+use crate::Now;
+use crate::key::KeyIx;
+use crate::key_type::TypeIx;
+use crate::keyring::Restriction;
+use crate::payload::Payload;
+use crate::service::KeyService;
+
+impl KeyService {
+    /// Sets or clears the moment from which a key is expired.
+    pub(crate) fn set_expiry(&mut self, ix: KeyIx, expiry: Option<Now>) {
+        let old = core::mem::replace(&mut self.store.get_mut(ix).expiry, expiry);
+        if let Some(old) = old {
+            self.deaths.remove(&(old, ix));
+        }
+        if let Some(new) = expiry {
+            self.deaths.insert((new, ix));
+        }
+    }
+
+    /// Collects garbage that is due: links to keys that expired or were revoked
+    /// `gc_delay` seconds ago.
+    pub fn collect(&mut self, now: Now) {
+        while let Some(&(expiry, ix)) = self.deaths.first()
+            && expiry.plus(self.knobs.gc_delay_s) <= now
+        {
+            self.deaths.pop_first();
+            self.collect_links_to(ix);
+        }
+        self.reap();
+    }
+
+    /// When [`KeyService::collect`] next has something to do.
+    #[must_use]
+    pub fn next_collection(&self) -> Option<Now> {
+        self.deaths.first().map(|(expiry, _)| expiry.plus(self.knobs.gc_delay_s))
+    }
+
+    /// Drops every link to a key, but for those of rings that are no longer valid.
+    pub(crate) fn collect_links_to(&mut self, ix: KeyIx) {
+        let parents: Vec<KeyIx> = self.store.get(ix).parents.as_slice().into();
+        for ring in parents {
+            if !self.store.get(ring).is_revoked_or_invalidated() {
+                self.collect_link(ring, ix);
+            }
+        }
+    }
+
+    /// Makes a key unusable for good and lets go of what it held (`key_revoke`).
+    pub(crate) fn revoke(&mut self, ix: KeyIx, now: Now) {
+        if core::mem::replace(&mut self.store.get_mut(ix).flags.revoked, true) {
+            return;
+        }
+        if self.is_keyring(ix) {
+            self.clear(ix);
+        } else if self.types.get(self.store.get(ix).key_type).wipes_when_revoked() {
+            let _ = self.reserve(ix, 0);
+            self.store.get_mut(ix).payload.wipe();
+        }
+        if self.store.get(ix).expiry.is_none_or(|expiry| expiry > now) {
+            self.set_expiry(ix, Some(now));
+        }
+    }
+
+    /// Makes a key unfindable at once (`key_invalidate`).
+    pub(crate) fn invalidate(&mut self, ix: KeyIx) {
+        self.store.get_mut(ix).flags.invalidated = true;
+        self.collect_links_to(ix);
+    }
+
+    /// Takes a key type off the list. Its keys become dead (flag `D`, EKEYREVOKED):
+    /// they lose permissions, links and payload; restrictions by the type then refuse
+    /// every link. ENOKEY when there is no such type, EINVAL for `keyring`, on which
+    /// everything stands (`key_gc_keytype`).
+    pub fn unregister_type(&mut self, name: &[u8]) -> Result<(), Errno> {
+        let key_type = self.types.find(name).ok_or(Errno::ENOKEY)?;
+        if key_type == TypeIx::KEYRING {
+            return Err(Errno::EINVAL);
+        }
+        self.types.unregister(key_type);
+        let all: Vec<KeyIx> = self.store.iter().map(|(ix, _)| ix).collect();
+        for ix in all {
+            let key = self.store.get_mut(ix);
+            if let Some(Restriction::Checked { by, .. }) = key.restriction
+                && by == key_type
+            {
+                key.restriction = Some(Restriction::Reject);
+            }
+            if key.key_type == key_type {
+                key.flags.dead = true;
+                key.perm = Perm(0);
+                self.collect_links_to(ix);
+                let key = self.store.get_mut(ix);
+                key.key_type = TypeIx::DEAD;
+                key.payload = Payload::Empty;
+            }
+        }
+        self.reap();
+        Ok(())
+    }
+}

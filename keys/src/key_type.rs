@@ -1,0 +1,198 @@
+//! What a key type supplies, and the list of types.
+//!
+//! A type is one file in `types/` and one line in [`Types::builtin`]; a program
+//! that links this crate registers its own. Methods that a caller can tell to be
+//! missing (no update: EOPNOTSUPP, and no write permission on new keys) are
+//! optional abilities, so that having one and being able to are the same question.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use keyshim_abi::Errno;
+
+use crate::Now;
+use crate::payload::Payload;
+use crate::types;
+
+/// A payload that the type has checked, ready to go into a key
+/// (`struct key_preparsed_payload`).
+#[derive(Debug)]
+pub struct Preparsed {
+    /// What the key will hold.
+    pub payload: Payload,
+    /// Quota bytes that the payload costs.
+    pub quota_len: u32,
+    /// A description that the type invents where the caller gave none.
+    pub description: Option<Box<[u8]>>,
+    /// An expiry that the payload itself carries.
+    pub expiry: Option<Now>,
+}
+
+impl Preparsed {
+    /// A payload that costs its own length and carries nothing else.
+    #[must_use]
+    pub fn copied(data: &[u8]) -> Preparsed {
+        Preparsed {
+            payload: Payload::copied(data),
+            quota_len: u32::try_from(data.len()).unwrap_or(u32::MAX),
+            description: None,
+            expiry: None,
+        }
+    }
+}
+
+/// What `/proc/keys` may say of a key besides its description.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary<'a> {
+    /// The payload; a secret, of which a summary tells no more than the size.
+    pub payload: &'a Payload,
+    /// Bytes charged for it: 0 once a revoked key has given them back.
+    pub data_len: u32,
+}
+
+/// A type of key (`struct key_type`).
+pub trait KeyType: Send + Sync {
+    /// Its name, 1 to 31 bytes. One that begins with a dot cannot be used by callers.
+    fn name(&self) -> &'static str;
+
+    /// Checks a payload and takes it in. Called before any key exists; the error goes
+    /// to the caller (EINVAL, EBADMSG...).
+    fn preparse(&self, data: &[u8]) -> Result<Preparsed, Errno>;
+
+    /// Refuses a description, with EINVAL as a rule.
+    fn vet_description(&self, _description: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Writes what follows the description in `/proc/keys`, for a positive key.
+    fn summarize(&self, _summary: Summary<'_>, _out: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+
+    /// True when revoking a key wipes its payload and gives back its quota.
+    fn wipes_when_revoked(&self) -> bool {
+        false
+    }
+
+    /// The ability to replace a payload.
+    fn updater(&self) -> Option<&dyn UpdateKey> {
+        None
+    }
+
+    /// The ability to show a payload.
+    fn reader(&self) -> Option<&dyn ReadKey> {
+        None
+    }
+
+    /// The ability to restrict what is linked into a keyring.
+    fn restricter(&self) -> Option<&dyn RestrictKeyring> {
+        None
+    }
+}
+
+/// Replacing a payload (`update`).
+pub trait UpdateKey {
+    /// Quota bytes that must be free before the replacement, which is then charged at
+    /// `prep.quota_len`.
+    fn reserve_len(&self, prep: &Preparsed) -> u32 {
+        prep.quota_len
+    }
+
+    /// True when the key takes the expiry of the new payload, which is none as a
+    /// rule; false when it keeps its own.
+    fn takes_expiry(&self) -> bool {
+        true
+    }
+
+    /// Makes the new payload of the old and what the caller sent.
+    fn update(&self, _old: &Payload, new: Payload) -> Result<Payload, Errno> {
+        Ok(new)
+    }
+}
+
+/// Showing a payload (`read`).
+pub trait ReadKey {
+    /// The bytes that READ gives.
+    fn read<'p>(&self, payload: &'p Payload) -> Result<Cow<'p, [u8]>, Errno>;
+}
+
+/// Restricting links (`lookup_restriction`).
+pub trait RestrictKeyring {
+    /// Parses the text of KEYCTL_RESTRICT_KEYRING; EINVAL or ENOKEY.
+    fn lookup(&self, restriction: &[u8]) -> Result<Box<dyn LinkCheck>, Errno>;
+}
+
+/// A restriction that has been parsed.
+pub trait LinkCheck: Send {
+    /// Refuses a link to a key of that type and payload.
+    fn check(&self, key_type: &str, payload: &Payload) -> Result<(), Errno>;
+}
+
+/// The number of a type within a domain; the built-in ones have fixed numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TypeIx(u16);
+
+impl TypeIx {
+    pub(crate) const KEYRING: TypeIx = TypeIx(0);
+    pub(crate) const DEAD: TypeIx = TypeIx(1);
+    /// Authorisation keys: their name begins with a dot, so nobody can add one.
+    pub(crate) const REQUEST_KEY_AUTH: TypeIx = TypeIx(2);
+
+    pub(crate) fn number(self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
+struct Entry {
+    key_type: Arc<dyn KeyType>,
+    registered: bool,
+}
+
+/// The types of a domain.
+pub(crate) struct Types(Vec<Entry>);
+
+impl Types {
+    pub(crate) fn builtin() -> Types {
+        let all: [Arc<dyn KeyType>; 6] = [
+            Arc::new(types::keyring::Keyring),
+            Arc::new(types::dead::Dead),
+            Arc::new(types::request_key_auth::RequestKeyAuth),
+            Arc::new(types::user::User),
+            Arc::new(types::logon::Logon),
+            Arc::new(types::big_key::BigKey),
+        ];
+        Types(all.into_iter().map(|key_type| Entry { key_type, registered: true }).collect())
+    }
+
+    pub(crate) fn get(&self, ix: TypeIx) -> &Arc<dyn KeyType> {
+        &self.0[usize::from(ix.0)].key_type
+    }
+
+    pub(crate) fn find(&self, name: &[u8]) -> Option<TypeIx> {
+        let found = self
+            .0
+            .iter()
+            .position(|entry| entry.registered && entry.key_type.name().as_bytes() == name)?;
+        u16::try_from(found).ok().map(TypeIx)
+    }
+
+    /// Adds a type. EEXIST when one of that name is there, ENOMEM after 65,535.
+    pub(crate) fn register(&mut self, key_type: Arc<dyn KeyType>) -> Result<(), Errno> {
+        if self.find(key_type.name().as_bytes()).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if self.0.len() > usize::from(u16::MAX) {
+            return Err(Errno::ENOMEM);
+        }
+        self.0.push(Entry { key_type, registered: true });
+        Ok(())
+    }
+
+    /// Takes a type off the list; its number is not used again.
+    pub(crate) fn unregister(&mut self, ix: TypeIx) {
+        self.0[usize::from(ix.0)].registered = false;
+    }
+}

@@ -1,0 +1,127 @@
+//! The operations, one file each, named as in the man pages. The head of each file
+//! lists what Linux checks, in its order, each with its error.
+
+pub(crate) mod add_key;
+mod assume_authority;
+mod capabilities;
+mod chown;
+mod clear;
+mod describe;
+mod get_keyring_id;
+mod get_persistent;
+mod get_security;
+mod instantiate;
+mod invalidate;
+mod join_session_keyring;
+mod link;
+mod move_key;
+mod read;
+mod reject;
+mod request_key;
+mod restrict_keyring;
+mod revoke;
+mod search;
+mod session_to_parent;
+mod set_reqkey_keyring;
+mod set_timeout;
+mod setperm;
+mod unlink;
+mod update;
+
+use alloc::vec::Vec;
+
+use keyshim_abi::reply::Answer;
+use keyshim_abi::{Errno, Fetched, Request};
+
+use crate::lookup::Call;
+use crate::service::KeyService;
+
+/// Carries out one call.
+pub(crate) fn carry_out(
+    service: &mut KeyService,
+    call: &Call<'_>,
+    request: &Request<'_>,
+    data: &mut Vec<u8>,
+) -> Answer {
+    match *request {
+        Request::AddKey { type_name, description, payload, keyring } => {
+            add_key::add_key(service, call, type_name, description, payload, keyring)
+        }
+        Request::RequestKey { type_name, description, callout, destination } => {
+            let what = request_key::Wanted { type_name, description, callout };
+            request_key::request_key(service, call, what, destination)
+        }
+        Request::Update { key, payload } => update::update(service, call, key, payload),
+        Request::Search { keyring, type_name, description, destination } => {
+            search::search(service, call, keyring, (type_name, description), destination)
+        }
+        Request::JoinSessionKeyring { name } => {
+            join_session_keyring::join_session_keyring(service, call, name)
+        }
+        Request::RestrictKeyring { keyring, type_name, restriction } => {
+            restrict_keyring::restrict_keyring(service, call, keyring, type_name, restriction)
+        }
+        Request::Read { key, room } => read::read(service, call, key, room, data),
+        Request::Describe { key, room } => describe::describe(service, call, key, room, data),
+        Request::GetSecurity { key, room } => {
+            get_security::get_security(service, call, key, room, data)
+        }
+        Request::Capabilities { room } => Ok(capabilities::capabilities(room, data)),
+        _ => carry_out_plain(service, call, request),
+    }
+}
+
+/// Operations whose arguments are numbers and whose answer is one.
+fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<'_>) -> Answer {
+    match *request {
+        Request::GetKeyringId { id, create } => {
+            get_keyring_id::get_keyring_id(service, call, id, create)
+        }
+        Request::Revoke { key } => revoke::revoke(service, call, key),
+        Request::Chown { key, uid, gid } => chown::chown(service, call, key, uid, gid),
+        Request::Setperm { key, perm } => setperm::setperm(service, call, key, perm),
+        Request::Clear { keyring } => clear::clear(service, call, keyring),
+        Request::Link { key, keyring } => link::link(service, call, key, keyring),
+        Request::Unlink { key, keyring } => unlink::unlink(service, call, key, keyring),
+        Request::Move { key, from, to, flags } => {
+            move_key::move_key(service, call, key, (from, to), flags)
+        }
+        Request::SetReqkeyKeyring { default } => {
+            set_reqkey_keyring::set_reqkey_keyring(service, call, default)
+        }
+        Request::SetTimeout { key, timeout_s } => {
+            set_timeout::set_timeout(service, call, key, timeout_s)
+        }
+        Request::SessionToParent => session_to_parent::session_to_parent(service, call),
+        Request::Invalidate { key } => invalidate::invalidate(service, call, key),
+        Request::GetPersistent { uid, keyring } => {
+            get_persistent::get_persistent(service, call, uid, keyring)
+        }
+        Request::Instantiate { payload, .. } => instantiate::instantiate(payload),
+        Request::Reject { error, .. } => reject::reject(error),
+        Request::AssumeAuthority { key } => assume_authority::assume_authority(service, call, key),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// A type name as the kernel takes it: empty or too long EINVAL, with a leading dot
+/// EPERM, at a bad address EFAULT (`key_get_type_from_user`).
+fn checked_type_name(type_name: Fetched<&[u8]>) -> Result<&[u8], Errno> {
+    match type_name? {
+        [] => Err(Errno::EINVAL),
+        [b'.', ..] => Err(Errno::EPERM),
+        name => Ok(name),
+    }
+}
+
+/// Copies what has been made into the caller's buffer if all of it fits.
+fn copy_if_it_fits(bytes: &[u8], room: Option<u64>, data: &mut Vec<u8>) {
+    if room.is_some_and(|room| room >= bytes.len() as u64) {
+        data.extend_from_slice(bytes);
+    }
+}
+
+/// What an operation returns that made or found a key.
+fn serial_of(service: &KeyService, key: crate::key::KeyIx) -> u32 {
+    service.store.get(key).serial.raw().unsigned_abs()
+}

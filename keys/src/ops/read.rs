@@ -1,0 +1,71 @@
+//! KEYCTL_READ: a key's payload, or the serials that a keyring links.
+//!
+//! Checks in order (`keyctl_read_key`):
+//! 1. the key: whatever the lookup says is ENOKEY
+//! 2. a negative key: its stored error
+//! 3. neither READ nor possession: EACCES
+//! 4. the key's state: ENOKEY, EKEYREVOKED, EKEYEXPIRED
+//! 5. the type has no read: EOPNOTSUPP; then the type's error
+//! 6. a keyring, into a buffer of at most a page that is no multiple of 4: EINVAL
+//!
+//! Returns the full length; copies nothing unless all of it fits.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use keyshim_abi::limits::PAGE_LEN;
+use keyshim_abi::reply::Answer;
+use keyshim_abi::{Errno, KeyId, Need};
+
+use super::copy_if_it_fits;
+use crate::key::Key;
+use crate::lookup::{Access, Call, Missing};
+use crate::permission;
+use crate::service::KeyService;
+
+const SERIAL_LEN: usize = 4;
+
+pub(super) fn read(
+    service: &mut KeyService,
+    call: &Call<'_>,
+    key: KeyId,
+    room: Option<u64>,
+    data: &mut Vec<u8>,
+) -> Answer {
+    let found =
+        service.lookup(call, key, Missing::Leave, Access::Deferred).map_err(|_| Errno::ENOKEY)?;
+    let key = service.store.get(found.key);
+    key.rejection()?;
+    if !found.possessed {
+        permission::check(key, false, call.caller, Need::Read)?;
+    }
+    key.validate(call.now)?;
+    if key.links().is_some() {
+        return read_keyring(service, key, room, data);
+    }
+    let key_type = Arc::clone(service.types.get(key.key_type));
+    let payload = key_type.reader().ok_or(Errno::EOPNOTSUPP)?.read(&key.payload)?;
+    copy_if_it_fits(&payload, room, data);
+    u32::try_from(payload.len()).map_err(|_| Errno::ENOMEM)
+}
+
+fn read_keyring(
+    service: &KeyService,
+    keyring: &Key,
+    room: Option<u64>,
+    data: &mut Vec<u8>,
+) -> Answer {
+    let crooked = |room: u64| room <= PAGE_LEN && room % SERIAL_LEN as u64 != 0;
+    if room.is_some_and(crooked) {
+        return Err(Errno::EINVAL);
+    }
+    let Some(links) = keyring.links() else { return Ok(0) };
+    let len = links.len() * SERIAL_LEN;
+    if room.is_some_and(|room| room >= len as u64) {
+        data.reserve(len);
+        links.each(&mut |key| {
+            data.extend_from_slice(&service.store.get(key).serial.raw().to_ne_bytes());
+        });
+    }
+    u32::try_from(len).map_err(|_| Errno::ENOMEM)
+}

@@ -1,0 +1,26 @@
+//! KEYCTL_SETPERM: change the permission mask.
+//!
+//! Checks in order (`keyctl_setperm_key`):
+//! 1. bits outside 3f3f3f3f: EINVAL
+//! 2. the key with SETATTR, negative too: the lookup's errors
+//! 3. neither owner by fsuid nor CAP_SYS_ADMIN: EACCES
+
+use keyshim_abi::caller::Capability;
+use keyshim_abi::reply::Answer;
+use keyshim_abi::{Errno, KeyId, Need, Perm};
+
+use crate::lookup::{Access, Call, Missing};
+use crate::service::KeyService;
+
+pub(super) fn setperm(service: &mut KeyService, call: &Call<'_>, key: KeyId, perm: Perm) -> Answer {
+    if !perm.is_legal() {
+        return Err(Errno::EINVAL);
+    }
+    let key = service.lookup(call, key, Missing::Create, Access::Partial(Need::Setattr))?.key;
+    let owned = service.store.get(key).uid == call.caller.ids.fsuid;
+    if !owned && !call.caller.privileges.capable(Capability::SysAdmin) {
+        return Err(Errno::EACCES);
+    }
+    service.store.get_mut(key).perm = perm;
+    Ok(0)
+}

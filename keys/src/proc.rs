@@ -1,0 +1,161 @@
+//! The text of the files under `/proc` (`proc.c`, `sysctl.c`).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use keyshim_abi::caller::Caller;
+use keyshim_abi::procfs::{Knob, ProcFile};
+use keyshim_abi::{Errno, Need};
+
+use crate::Now;
+use crate::key::{Key, KeyIx, KeyRef, KeyState};
+use crate::key_type::{Summary, TypeIx};
+use crate::lookup::Call;
+use crate::permission;
+use crate::quota::User;
+use crate::service::KeyService;
+
+const MINUTE_S: i64 = 60;
+const HOUR_S: i64 = 60 * MINUTE_S;
+const DAY_S: i64 = 24 * HOUR_S;
+const WEEK_S: i64 = 7 * DAY_S;
+
+impl KeyService {
+    /// The text of a file under `/proc` as this caller, its opener, may see it.
+    pub fn proc_read(&mut self, now: Now, caller: &Caller<'_>, file: ProcFile, text: &mut Vec<u8>) {
+        let call = Call { now, caller };
+        self.refresh_ids(&call);
+        match file {
+            ProcFile::Keys => {
+                for ix in self.store.by_serial() {
+                    self.key_line(&call, ix, text);
+                }
+            }
+            ProcFile::KeyUsers => self.user_lines(caller, text),
+            ProcFile::Knob(knob) => {
+                let mut line = String::new();
+                // Writing to a string cannot fail.
+                let _ = writeln!(line, "{}", self.knobs.get(knob));
+                text.extend_from_slice(line.as_bytes());
+            }
+        }
+    }
+
+    /// Writes to a knob what `echo VALUE >` would: a decimal number, white space around
+    /// it. EINVAL when it is none or out of range. Whether the writer may open the file
+    /// is the shell's question.
+    pub fn knob_write(&mut self, knob: Knob, value: &[u8]) -> Result<(), Errno> {
+        let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?;
+        let number: u32 = text.trim_ascii().parse().map_err(|_| Errno::EINVAL)?;
+        if number < knob.min() || i32::try_from(number).is_err() {
+            return Err(Errno::EINVAL);
+        }
+        self.knobs.set(knob, number);
+        Ok(())
+    }
+
+    fn key_line(&self, call: &Call<'_>, ix: KeyIx, text: &mut Vec<u8>) {
+        let key = self.store.get(ix);
+        let namespace = &call.caller.namespace;
+        let Some(_) = namespace.uids.inward(key.charged_to.0) else { return };
+        let seen = match key.perm.possessor_byte() & Need::View as u8 {
+            0 => KeyRef::unpossessed(ix),
+            _ => self.reference(call, ix),
+        };
+        if permission::check(key, seen.possessed, call.caller, Need::View).is_err() {
+            return;
+        }
+        let key_type = self.types.get(key.key_type);
+        let mut line = String::new();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            line,
+            "{:08x} {} {:5} {:>4} {:08x} {:5} {:5} {:<9.9} ",
+            key.serial.raw(),
+            Flags(key),
+            key.usage,
+            Life { expiry: key.expiry, now: call.now },
+            key.perm.0,
+            namespace.uids.inward_or_overflow(key.uid.0) as i32,
+            namespace.gids.inward_or_overflow(key.gid.0) as i32,
+            key_type.name(),
+        );
+        text.extend_from_slice(line.as_bytes());
+        if key.key_type != TypeIx::DEAD {
+            text.extend_from_slice(&key.description);
+        }
+        if key.is_positive() {
+            let mut summary = String::new();
+            let what = Summary { payload: &key.payload, data_len: key.data_len };
+            let _ = key_type.summarize(what, &mut summary);
+            text.extend_from_slice(summary.as_bytes());
+        }
+        text.push(b'\n');
+    }
+
+    /// Root is there from the start, with two keys and three uses that the kernel
+    /// counts but never had (`root_key_user`).
+    fn user_lines(&self, caller: &Caller<'_>, text: &mut Vec<u8>) {
+        let root_first = self.users.iter().next().is_some_and(|(uid, _)| uid.0 == 0);
+        let root = [(keyshim_abi::caller::Uid::ROOT, &User::NONE)];
+        let absent_root = root.into_iter().filter(|_| !root_first);
+        for (uid, user) in absent_root.chain(self.users.iter()) {
+            let Some(inside) = caller.namespace.uids.inward(uid.0) else { continue };
+            let (extra_keys, extra_uses) = if uid.0 == 0 { (2, 3) } else { (0, 0) };
+            let (max_keys, max_len) = self.knobs.maxima(uid);
+            let mut line = String::new();
+            let _ = writeln!(
+                line,
+                "{inside:5}: {:5} {}/{} {}/{max_keys} {}/{max_len}",
+                user.keys + extra_uses,
+                user.keys + extra_keys,
+                user.instantiated + extra_keys,
+                user.quota_keys,
+                user.quota_len,
+            );
+            text.extend_from_slice(line.as_bytes());
+        }
+    }
+}
+
+/// `I R D Q U N i`, or a dash.
+struct Flags<'a>(&'a Key);
+
+impl core::fmt::Display for Flags<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let key = self.0;
+        let shown = [
+            (!matches!(key.state, KeyState::Uninstantiated), 'I'),
+            (key.flags.revoked, 'R'),
+            (key.flags.dead, 'D'),
+            (key.flags.in_quota, 'Q'),
+            (key.flags.under_construction, 'U'),
+            (matches!(key.state, KeyState::Rejected(_)), 'N'),
+            (key.flags.invalidated, 'i'),
+        ];
+        shown.into_iter().try_for_each(|(set, letter)| f.write_char(if set { letter } else { '-' }))
+    }
+}
+
+/// What is left of a life, rounded down to one unit.
+struct Life {
+    expiry: Option<Now>,
+    now: Now,
+}
+
+impl core::fmt::Display for Life {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Some(expiry) = self.expiry else { return f.pad("perm") };
+        let left_s = expiry.0 - self.now.0;
+        let (count, unit) = match left_s {
+            ..=0 => return f.pad("expd"),
+            1..MINUTE_S => (left_s, 's'),
+            MINUTE_S..HOUR_S => (left_s / MINUTE_S, 'm'),
+            HOUR_S..DAY_S => (left_s / HOUR_S, 'h'),
+            DAY_S..WEEK_S => (left_s / DAY_S, 'd'),
+            _ => (left_s / WEEK_S, 'w'),
+        };
+        f.pad(&alloc::format!("{count}{unit}"))
+    }
+}

@@ -1,0 +1,361 @@
+//! Whose keyrings: thread, process and session of each task, and those of users
+//! (`process_keys.c`).
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use keyshim_abi::caller::{Gid, Ids, TaskId};
+use keyshim_abi::uapi::reqkey_default;
+use keyshim_abi::{Errno, Need, Perm};
+
+use crate::create::NewKey;
+use crate::key::{KeyIx, KeyRef};
+use crate::key_type::TypeIx;
+use crate::lookup::Call;
+use crate::permission;
+use crate::quota::Charge;
+use crate::search::{Goal, Miss, Search};
+use crate::service::KeyService;
+
+/// The keyrings that a thread subscribes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Subscriptions {
+    pub(crate) thread: Option<KeyIx>,
+    pub(crate) process: Option<KeyIx>,
+    pub(crate) session: Option<KeyIx>,
+}
+
+impl Subscriptions {
+    pub(crate) fn each(&self) -> impl Iterator<Item = KeyIx> {
+        [self.thread, self.process, self.session].into_iter().flatten()
+    }
+}
+
+/// A thread (`struct cred`, as far as keys go).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Task {
+    pub(crate) ids: Ids,
+    pub(crate) rings: Subscriptions,
+    /// `KEY_REQKEY_DEFL_*`.
+    pub(crate) reqkey_default: i32,
+    /// The program image whose file holds credentials of the past.
+    pub(crate) image: Option<ImageIx>,
+}
+
+impl Task {
+    pub(crate) fn new(ids: Ids) -> Task {
+        Task {
+            ids,
+            rings: Subscriptions::default(),
+            reqkey_default: reqkey_default::DEFAULT,
+            image: None,
+        }
+    }
+}
+
+/// The number of an image; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ImageIx(pub(crate) u64);
+
+/// A program that execve has loaded. Its file was opened with the credentials of
+/// before and stays mapped, so the keyrings of before live until the last process
+/// that shares the image has gone or executes another.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) users: usize,
+    pub(crate) rings: Subscriptions,
+}
+
+/// What a user namespace keeps.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Registers {
+    /// `.user_reg`: links the users' keyrings.
+    pub(crate) user: Option<KeyIx>,
+    /// `.persistent_register`: links the persistent keyrings.
+    pub(crate) persistent: Option<KeyIx>,
+}
+
+/// The namespaces that have registers.
+pub(crate) type Namespaces = BTreeMap<u64, Registers>;
+
+/// A user's two keyrings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UserKeyrings {
+    pub(crate) user: KeyIx,
+    pub(crate) user_session: KeyIx,
+}
+
+const POSSESSOR_ALL_BUT_SETATTR: Perm = Perm::POSSESSOR_ALL.without(Perm::possessor(Need::Setattr));
+/// `_uid.N` and `_uid_ses.N`: 1f3f0000.
+const USER_KEYRING_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x003f_0000));
+/// `_tid` and `_pid`: 3f010000.
+const TASK_KEYRING_PERM: Perm = Perm::POSSESSOR_ALL.with(Perm::user(Need::View));
+/// `_ses`: 3f030000.
+const SESSION_PERM: Perm = TASK_KEYRING_PERM.with(Perm::user(Need::Read));
+/// A named session: 3f130000.
+const NAMED_SESSION_PERM: Perm = SESSION_PERM.with(Perm::user(Need::Link));
+/// `.user_reg`: 0c030000.
+const USER_REGISTER_PERM: Perm = Perm(0x0c03_0000);
+/// Persistent keyrings and their register: 1f030000.
+pub(crate) const PERSISTENT_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x0003_0000));
+
+impl KeyService {
+    /// The caller's record; a thread that nobody has reported starts without rings.
+    pub(crate) fn task(&mut self, call: &Call<'_>) -> &mut Task {
+        let ids = call.caller.ids;
+        self.tasks.entry(call.caller.task).or_insert_with(|| Task::new(ids))
+    }
+
+    pub(crate) fn subscriptions(&self, task: TaskId) -> Subscriptions {
+        self.tasks.get(&task).map(|task| task.rings).unwrap_or_default()
+    }
+
+    /// The rings that a search of this caller goes through: its own, and without a
+    /// session the user-session keyring if there is a usable one.
+    pub(crate) fn searched(&self, call: &Call<'_>) -> Subscriptions {
+        let mut rings = self.subscriptions(call.caller.task);
+        if rings.session.is_none() {
+            rings.session = self.existing_user_session(call);
+        }
+        rings
+    }
+
+    fn existing_user_session(&self, call: &Call<'_>) -> Option<KeyIx> {
+        let register = self.namespaces.get(&call.caller.namespace.number)?.user?;
+        let name = self.user_ring_name("_uid_ses", call);
+        self.search_register(call, register, name.as_bytes()).ok().flatten()
+    }
+
+    /// The ring of that name in a register. None when there is none; the error of
+    /// one that is revoked, expired or not searchable.
+    fn search_register(
+        &self,
+        call: &Call<'_>,
+        register: KeyIx,
+        name: &[u8],
+    ) -> Result<Option<KeyIx>, Errno> {
+        let search = Search {
+            store: &self.store,
+            now: call.now,
+            caller: call.caller,
+            index: self.index(TypeIx::KEYRING, name),
+            goal: Goal::Usable,
+            recurse: false,
+        };
+        match search.below(KeyRef::possessed(register)) {
+            Ok(found) => Ok(Some(found.key)),
+            Err(Miss::Nothing) => Ok(None),
+            Err(Miss::Because(errno)) => Err(errno),
+        }
+    }
+
+    fn user_ring_name(&self, prefix: &str, call: &Call<'_>) -> String {
+        let inside = call.caller.namespace.uids.inward(call.caller.ids.uid.0);
+        format!("{prefix}.{}", inside.unwrap_or(u32::MAX))
+    }
+
+    /// The keyrings of the caller's real user, made when missing
+    /// (`look_up_user_keyrings`). EDQUOT, or the state of one that is there.
+    pub(crate) fn user_keyrings(&mut self, call: &Call<'_>) -> Result<UserKeyrings, Errno> {
+        let register = self.user_register(call)?;
+        let user_name = self.user_ring_name("_uid", call);
+        let user = match self.search_register(call, register, user_name.as_bytes())? {
+            Some(user) => user,
+            None => self.new_user_keyring(call, &user_name, None, register)?,
+        };
+        let session_name = self.user_ring_name("_uid_ses", call);
+        let user_session = match self.search_register(call, register, session_name.as_bytes())? {
+            Some(session) => session,
+            None => self.new_user_keyring(call, &session_name, Some(user), register)?,
+        };
+        Ok(UserKeyrings { user, user_session })
+    }
+
+    fn user_register(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
+        let namespace = call.caller.namespace;
+        if let Some(register) = self.namespaces.get(&namespace.number).and_then(|r| r.user) {
+            return Ok(register);
+        }
+        let register = self.allocate_keyring(&NewKey {
+            key_type: TypeIx::KEYRING,
+            description: b".user_reg",
+            uid: namespace.owner,
+            gid: Gid::INVALID,
+            perm: USER_REGISTER_PERM,
+            charge: Charge::Limited,
+            namespace: namespace.number,
+        })?;
+        self.namespaces.entry(namespace.number).or_default().user = Some(register);
+        Ok(register)
+    }
+
+    /// A user's keyring, with `inside` linked into it, linked into the register.
+    fn new_user_keyring(
+        &mut self,
+        call: &Call<'_>,
+        name: &str,
+        inside: Option<KeyIx>,
+        register: KeyIx,
+    ) -> Result<KeyIx, Errno> {
+        let ring = self.allocate_keyring(&NewKey {
+            key_type: TypeIx::KEYRING,
+            description: name.as_bytes(),
+            uid: call.caller.ids.uid,
+            gid: Gid::INVALID,
+            perm: USER_KEYRING_PERM,
+            charge: Charge::Limited,
+            namespace: call.caller.namespace.number,
+        })?;
+        self.store.get_mut(ring).flags.uid_keyring = true;
+        let linked = inside
+            .map_or(Ok(()), |inside| self.link(ring, inside))
+            .and_then(|()| self.link(register, ring));
+        self.put(ring);
+        linked.map(|()| ring)
+    }
+
+    pub(crate) fn thread_keyring(&mut self, call: &Call<'_>, create: bool) -> Result<KeyIx, Errno> {
+        match self.task(call).rings.thread {
+            Some(ring) => Ok(ring),
+            None if !create => Err(Errno::ENOKEY),
+            None => {
+                let ring = self.task_keyring(call, b"_tid", Charge::Overrun)?;
+                self.task(call).rings.thread = Some(ring);
+                Ok(ring)
+            }
+        }
+    }
+
+    pub(crate) fn process_keyring(
+        &mut self,
+        call: &Call<'_>,
+        create: bool,
+    ) -> Result<KeyIx, Errno> {
+        match self.task(call).rings.process {
+            Some(ring) => Ok(ring),
+            None if !create => Err(Errno::ENOKEY),
+            None => {
+                let ring = self.task_keyring(call, b"_pid", Charge::Overrun)?;
+                self.task(call).rings.process = Some(ring);
+                Ok(ring)
+            }
+        }
+    }
+
+    fn task_keyring(
+        &mut self,
+        call: &Call<'_>,
+        name: &[u8],
+        charge: Charge,
+    ) -> Result<KeyIx, Errno> {
+        let perm = if name == b"_ses" { SESSION_PERM } else { TASK_KEYRING_PERM };
+        self.allocate_keyring(&NewKey {
+            key_type: TypeIx::KEYRING,
+            description: name,
+            uid: call.caller.ids.uid,
+            gid: call.caller.ids.gid,
+            perm,
+            charge,
+            namespace: call.caller.namespace.number,
+        })
+    }
+
+    /// The session keyring. Without one, access installs the user-session keyring, or
+    /// a new one if keys are to be made; a user-session keyring gives way to a new one
+    /// likewise. Whatever stands in the way of that is ENOKEY.
+    pub(crate) fn session_keyring(
+        &mut self,
+        call: &Call<'_>,
+        create: bool,
+    ) -> Result<KeyIx, Errno> {
+        let session = self.task(call).rings.session;
+        if let Some(session) = session
+            && !(create && self.store.get(session).flags.uid_keyring)
+        {
+            return Ok(session);
+        }
+        if session.is_none() {
+            let rings = self.user_keyrings(call).map_err(|_| Errno::ENOKEY)?;
+            if !create {
+                self.hold(rings.user_session);
+                self.install_session(call.caller.task, rings.user_session);
+                return Ok(rings.user_session);
+            }
+        }
+        self.join_anonymous_session(call).map_err(|_| Errno::ENOKEY)
+    }
+
+    /// A new session without a name. Only the first one may overrun the quota.
+    pub(crate) fn join_anonymous_session(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
+        let first = self.task(call).rings.session.is_none();
+        let charge = if first { Charge::Overrun } else { Charge::Limited };
+        let ring = self.task_keyring(call, b"_ses", charge)?;
+        self.install_session(call.caller.task, ring);
+        Ok(ring)
+    }
+
+    /// A session of that name: one that grants SEARCH to those who do not possess it,
+    /// or a new one. None when it is the caller's already (`join_session_keyring`).
+    pub(crate) fn join_named_session(
+        &mut self,
+        call: &Call<'_>,
+        name: &[u8],
+    ) -> Result<Option<KeyIx>, Errno> {
+        let ring = match self.find_keyring_by_name(call, name) {
+            Some(ring) if self.task(call).rings.session == Some(ring) => return Ok(None),
+            Some(ring) => {
+                self.hold(ring);
+                ring
+            }
+            None => self.allocate_keyring(&NewKey {
+                key_type: TypeIx::KEYRING,
+                description: name,
+                uid: call.caller.ids.uid,
+                gid: call.caller.ids.gid,
+                perm: NAMED_SESSION_PERM,
+                charge: Charge::Limited,
+                namespace: call.caller.namespace.number,
+            })?,
+        };
+        self.install_session(call.caller.task, ring);
+        Ok(Some(ring))
+    }
+
+    fn find_keyring_by_name(&self, call: &Call<'_>, name: &[u8]) -> Option<KeyIx> {
+        let namespace = call.caller.namespace;
+        let hash = self.index(TypeIx::KEYRING, name).hash.bits();
+        self.names.of_hash(hash).iter().copied().find(|&ring| {
+            let key = self.store.get(ring);
+            key.usage > 0
+                && key.namespace == namespace.number
+                && namespace.uids.inward(key.uid.0).is_some()
+                && !key.flags.revoked
+                && *key.description == *name
+                && permission::check(key, false, call.caller, Need::Search).is_ok()
+        })
+    }
+
+    /// Makes a ring, already held for it, the session of a task.
+    pub(crate) fn install_session(&mut self, task: TaskId, ring: KeyIx) {
+        let old = self.tasks.get_mut(&task).and_then(|task| task.rings.session.replace(ring));
+        if let Some(old) = old {
+            self.put(old);
+        }
+    }
+
+    /// The thread keyring belongs to whom the thread acts for (`key_fsuid_changed`).
+    pub(crate) fn ids_changed(&mut self, task: TaskId, ids: Ids) {
+        let Some(record) = self.tasks.get_mut(&task) else { return };
+        let old = core::mem::replace(&mut record.ids, ids);
+        if let Some(ring) = record.rings.thread {
+            let key = self.store.get_mut(ring);
+            if old.fsuid != ids.fsuid {
+                key.uid = ids.fsuid;
+            }
+            if old.fsgid != ids.fsgid {
+                key.gid = ids.fsgid;
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What each user may have, and has (`struct key_user`).
+//!
+//! A key is charged to its owner: one key, and bytes for description, payload and
+//! links. A total that is greater than the maximum is EDQUOT; one that meets it is
+//! not. The counts belong to the user of the outermost namespace, whatever
+//! namespaces their keys were made in.
+
+use alloc::collections::BTreeMap;
+
+use keyshim_abi::Errno;
+use keyshim_abi::caller::Uid;
+use keyshim_abi::procfs::Knob;
+
+/// The values of `/proc/sys/kernel/keys/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Knobs {
+    pub(crate) maxkeys: u32,
+    pub(crate) maxbytes: u32,
+    pub(crate) root_maxkeys: u32,
+    pub(crate) root_maxbytes: u32,
+    pub(crate) gc_delay_s: u32,
+    pub(crate) persistent_keyring_expiry_s: u32,
+}
+
+impl Default for Knobs {
+    fn default() -> Knobs {
+        Knobs {
+            maxkeys: 200,
+            maxbytes: 20_000,
+            root_maxkeys: 1_000_000,
+            root_maxbytes: 25_000_000,
+            gc_delay_s: 300,
+            persistent_keyring_expiry_s: 3 * 24 * 3600,
+        }
+    }
+}
+
+impl Knobs {
+    pub(crate) fn get(&self, knob: Knob) -> u32 {
+        match knob {
+            Knob::Maxkeys => self.maxkeys,
+            Knob::Maxbytes => self.maxbytes,
+            Knob::RootMaxkeys => self.root_maxkeys,
+            Knob::RootMaxbytes => self.root_maxbytes,
+            Knob::GcDelay => self.gc_delay_s,
+            Knob::PersistentKeyringExpiry => self.persistent_keyring_expiry_s,
+        }
+    }
+
+    pub(crate) fn set(&mut self, knob: Knob, value: u32) {
+        let place = match knob {
+            Knob::Maxkeys => &mut self.maxkeys,
+            Knob::Maxbytes => &mut self.maxbytes,
+            Knob::RootMaxkeys => &mut self.root_maxkeys,
+            Knob::RootMaxbytes => &mut self.root_maxbytes,
+            Knob::GcDelay => &mut self.gc_delay_s,
+            Knob::PersistentKeyringExpiry => &mut self.persistent_keyring_expiry_s,
+        };
+        *place = value;
+    }
+
+    /// Keys and bytes that this user may have.
+    pub(crate) fn maxima(&self, uid: Uid) -> (u32, u32) {
+        if uid == Uid::ROOT {
+            (self.root_maxkeys, self.root_maxbytes)
+        } else {
+            (self.maxkeys, self.maxbytes)
+        }
+    }
+}
+
+/// One user's counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct User {
+    /// Keys owned, in quota or not.
+    pub(crate) keys: u32,
+    /// Of those, instantiated, positively or negatively.
+    pub(crate) instantiated: u32,
+    /// Keys in quota.
+    pub(crate) quota_keys: u32,
+    /// Bytes in quota.
+    pub(crate) quota_len: u32,
+}
+
+impl User {
+    /// Nothing at all.
+    pub(crate) const NONE: User = User { keys: 0, instantiated: 0, quota_keys: 0, quota_len: 0 };
+}
+
+/// Whether a key counts against its owner's quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charge {
+    /// It counts, and must fit.
+    Limited,
+    /// It counts, but may overrun (`KEY_ALLOC_QUOTA_OVERRUN`).
+    Overrun,
+    /// It does not count (`KEY_ALLOC_NOT_IN_QUOTA`).
+    Free,
+}
+
+/// Every user's counts, in the order of their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Users(BTreeMap<Uid, User>);
+
+impl Users {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Uid, &User)> {
+        self.0.iter().map(|(&uid, user)| (uid, user))
+    }
+
+    /// Counts a new key with `len` bytes of description.
+    pub(crate) fn add_key(
+        &mut self,
+        uid: Uid,
+        len: u32,
+        charge: Charge,
+        knobs: &Knobs,
+    ) -> Result<(), Errno> {
+        if charge == Charge::Limited {
+            self.fits(uid, 1, len, knobs)?;
+        }
+        let user = self.0.entry(uid).or_default();
+        user.keys += 1;
+        if charge != Charge::Free {
+            user.quota_keys += 1;
+            user.quota_len += len;
+        }
+        Ok(())
+    }
+
+    fn fits(&self, uid: Uid, keys: u32, len: u32, knobs: &Knobs) -> Result<(), Errno> {
+        let (max_keys, max_len) = knobs.maxima(uid);
+        let user = self.0.get(&uid).copied().unwrap_or_default();
+        let keys = user.quota_keys.saturating_add(keys);
+        let len = user.quota_len.saturating_add(len);
+        if keys > max_keys || len > max_len { Err(Errno::EDQUOT) } else { Ok(()) }
+    }
+
+    pub(crate) fn key_instantiated(&mut self, uid: Uid) {
+        self.0.entry(uid).or_default().instantiated += 1;
+    }
+
+    /// Charges `new_len` bytes where `old_len` were charged. Only growth can be
+    /// refused, and only by the limit on bytes (`key_payload_reserve`).
+    pub(crate) fn recharge(
+        &mut self,
+        uid: Uid,
+        old_len: u32,
+        new_len: u32,
+        knobs: &Knobs,
+    ) -> Result<(), Errno> {
+        let user = self.0.entry(uid).or_default();
+        let len = user.quota_len.saturating_sub(old_len).saturating_add(new_len);
+        if new_len > old_len && len > knobs.maxima(uid).1 {
+            return Err(Errno::EDQUOT);
+        }
+        user.quota_len = len;
+        Ok(())
+    }
+
+    /// Gives back the quota of a key that nobody uses any more.
+    pub(crate) fn release(&mut self, uid: Uid, len: u32) {
+        let user = self.0.entry(uid).or_default();
+        user.quota_keys = user.quota_keys.saturating_sub(1);
+        user.quota_len = user.quota_len.saturating_sub(len);
+    }
+
+    /// Forgets a key; with its last key a user is forgotten too, but for root.
+    pub(crate) fn remove_key(&mut self, uid: Uid, instantiated: bool) {
+        let user = self.0.entry(uid).or_default();
+        user.keys = user.keys.saturating_sub(1);
+        user.instantiated = user.instantiated.saturating_sub(u32::from(instantiated));
+        if user.keys == 0 && uid != Uid::ROOT {
+            self.0.remove(&uid);
+        }
+    }
+
+    /// Moves a key with `len` bytes from one owner to another. EDQUOT when it is in
+    /// quota and does not fit (`keyctl_chown_key`).
+    pub(crate) fn transfer(
+        &mut self,
+        (from, to): (Uid, Uid),
+        in_quota: Option<u32>,
+        instantiated: bool,
+        knobs: &Knobs,
+    ) -> Result<(), Errno> {
+        if let Some(len) = in_quota {
+            self.fits(to, 1, len, knobs)?;
+            let user = self.0.entry(to).or_default();
+            user.quota_keys += 1;
+            user.quota_len += len;
+            self.release(from, len);
+        }
+        let user = self.0.entry(to).or_default();
+        user.keys += 1;
+        user.instantiated += u32::from(instantiated);
+        self.remove_key(from, instantiated);
+        Ok(())
+    }
+}

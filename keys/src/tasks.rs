@@ -1,0 +1,122 @@
+//! What fork, clone, execve and exit do to keyrings (`copy_creds`,
+//! `prepare_exec_creds`, `exit_creds`).
+
+use keyshim_abi::Perm;
+use keyshim_abi::caller::TaskId;
+
+use crate::TaskEvent;
+use crate::create::NewKey;
+use crate::key::KeyIx;
+use crate::key_type::TypeIx;
+use crate::process_keys::{Image, ImageIx, Subscriptions, Task};
+use crate::quota::Charge;
+use crate::service::KeyService;
+
+impl KeyService {
+    pub(crate) fn apply(&mut self, event: TaskEvent) {
+        match event {
+            TaskEvent::Appeared { task, ids } => {
+                self.tasks.entry(task).or_insert_with(|| Task::new(ids));
+            }
+            TaskEvent::Forked { parent, child } => self.forked(parent, child),
+            TaskEvent::ThreadStarted { parent, child } => self.thread_started(parent, child),
+            TaskEvent::Execed { task } => self.execed(task),
+            TaskEvent::IdsChanged { task, ids } => self.ids_changed(task, ids),
+            TaskEvent::Exited { task } => self.exited(task),
+        }
+    }
+
+    /// A process keeps the session and what it was told about requests.
+    fn forked(&mut self, parent: TaskId, child: TaskId) {
+        let Some(maker) = self.tasks.get(&parent).copied() else { return };
+        let rings = Subscriptions { session: maker.rings.session, ..Subscriptions::default() };
+        self.add_task(child, Task { rings, ..maker });
+    }
+
+    /// A thread shares the process keyring too, and has a thread keyring of its own
+    /// at once if its maker has one.
+    fn thread_started(&mut self, parent: TaskId, child: TaskId) {
+        let Some(maker) = self.tasks.get(&parent).copied() else { return };
+        let thread = maker.rings.thread.and_then(|of_maker| self.twin(&maker, of_maker));
+        let rings = Subscriptions { thread: None, ..maker.rings };
+        self.add_task(child, Task { rings, ..maker });
+        match (thread, self.tasks.get_mut(&child)) {
+            (Some(ring), Some(task)) if task.rings.thread.is_none() => {
+                task.rings.thread = Some(ring);
+            }
+            (Some(ring), _) => self.put(ring),
+            (None, _) => {}
+        }
+    }
+
+    /// An empty thread keyring beside the maker's. A ring that may overrun its quota
+    /// is never refused.
+    fn twin(&mut self, maker: &Task, of_maker: KeyIx) -> Option<KeyIx> {
+        let namespace = self.store.get(of_maker).namespace;
+        self.allocate_keyring(&NewKey {
+            key_type: TypeIx::KEYRING,
+            description: b"_tid",
+            uid: maker.ids.uid,
+            gid: maker.ids.gid,
+            perm: Perm(0x3f01_0000),
+            charge: Charge::Overrun,
+            namespace,
+        })
+        .ok()
+    }
+
+    fn add_task(&mut self, id: TaskId, task: Task) {
+        if self.tasks.contains_key(&id) {
+            return;
+        }
+        for ring in task.rings.each() {
+            self.hold(ring);
+        }
+        if let Some(image) = task.image.and_then(|image| self.images.get_mut(&image)) {
+            image.users += 1;
+        }
+        self.tasks.insert(id, task);
+    }
+
+    /// Thread and process keyrings go, the session stays; but the new program's file
+    /// was opened with the credentials of before and keeps all three alive.
+    fn execed(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get(&id).copied() else { return };
+        for ring in task.rings.each() {
+            self.hold(ring);
+        }
+        let image = ImageIx(self.next_image);
+        self.next_image += 1;
+        self.images.insert(image, Image { users: 1, rings: task.rings });
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.rings = Subscriptions { session: task.rings.session, ..Subscriptions::default() };
+            task.image = Some(image);
+        }
+        for ring in [task.rings.thread, task.rings.process].into_iter().flatten() {
+            self.put(ring);
+        }
+        self.leave_image(task.image);
+    }
+
+    fn leave_image(&mut self, image: Option<ImageIx>) {
+        let Some(ix) = image else { return };
+        let Some(image) = self.images.get_mut(&ix) else { return };
+        image.users -= 1;
+        if image.users > 0 {
+            return;
+        }
+        let rings = image.rings;
+        self.images.remove(&ix);
+        for ring in rings.each() {
+            self.put(ring);
+        }
+    }
+
+    fn exited(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        for ring in task.rings.each() {
+            self.put(ring);
+        }
+        self.leave_image(task.image);
+    }
+}
