@@ -8,7 +8,7 @@
 //! 3. the keyring, writable, made if missing: the lookup's errors; ENOTDIR
 //! 4. LINK on the persistent keyring EACCES, then the link's errors
 //!
-//! Each success, and making it, lets it live for `persistent_keyring_expiry` seconds.
+//! Each success lets it live for `persistent_keyring_expiry` seconds.
 
 use alloc::format;
 
@@ -39,15 +39,13 @@ pub(super) fn get_persistent(
     if !service.is_keyring(ring.key) {
         return Err(Errno::ENOTDIR);
     }
-    let (persistent, created) = find_or_create(service, call, uid)?;
-    let linked = permission::check(service.store.get(persistent), true, call.caller, Need::Link)
-        .and_then(|()| service.link(ring.key, persistent));
-    if linked.is_ok() || created {
-        let expiry_s = service.knobs.persistent_keyring_expiry_s;
-        let expiry = (expiry_s > 0).then(|| call.now.plus(expiry_s));
-        service.set_expiry(persistent, expiry);
-    }
-    linked.map(|()| serial_of(service, persistent))
+    let persistent = find_or_create(service, call, uid)?;
+    permission::check(service.store.get(persistent), true, call.caller, Need::Link)?;
+    service.link(ring.key, persistent)?;
+    let expiry_s = service.knobs.persistent_keyring_expiry_s;
+    let expiry = (expiry_s > 0).then(|| call.now.plus(expiry_s));
+    service.set_expiry(persistent, expiry);
+    Ok(serial_of(service, persistent))
 }
 
 fn permitted_user(call: &Call<'_>, uid: u32) -> Result<Uid, Errno> {
@@ -64,24 +62,20 @@ fn permitted_user(call: &Call<'_>, uid: u32) -> Result<Uid, Errno> {
     }
 }
 
-/// The user's persistent keyring, expired or not, and whether it is new.
-fn find_or_create(
-    service: &mut KeyService,
-    call: &Call<'_>,
-    uid: Uid,
-) -> Result<(KeyIx, bool), Errno> {
+/// The user's persistent keyring, expired or not.
+fn find_or_create(service: &mut KeyService, call: &Call<'_>, uid: Uid) -> Result<KeyIx, Errno> {
     let namespace = call.caller.namespace;
     let inside = namespace.uids.inward(uid.0).unwrap_or(u32::MAX);
     let name = format!("_persistent.{inside}");
     let register = register(service, call)?;
     let index = service.index(TypeIx::KEYRING, name.as_bytes());
     if let Some(found) = service.find_key_to_update(register, &index) {
-        return Ok((found, false));
+        return Ok(found);
     }
     let ring = service.allocate_keyring(&kernel_made(name.as_bytes(), uid, Gid::INVALID, call))?;
     let linked = service.link(register, ring);
     service.put(ring);
-    linked.map(|()| (ring, true))
+    linked.map(|()| ring)
 }
 
 fn register(service: &mut KeyService, call: &Call<'_>) -> Result<KeyIx, Errno> {

@@ -4,8 +4,8 @@
 //! 1. the key: whatever the lookup says is ENOKEY
 //! 2. a negative key: its stored error
 //! 3. neither READ nor possession: EACCES
-//! 4. the key's state: ENOKEY, EKEYREVOKED, EKEYEXPIRED
-//! 5. the type has no read: EOPNOTSUPP; then the type's error
+//! 4. the type has no read: EOPNOTSUPP
+//! 5. the key's state: ENOKEY, EKEYREVOKED, EKEYEXPIRED; then the type's error
 //! 6. a keyring, into a buffer of at most a page that is no multiple of 4: EINVAL
 //!
 //! Returns the full length; copies nothing unless all of it fits.
@@ -39,12 +39,13 @@ pub(super) fn read(
     if !found.possessed {
         permission::check(key, false, call.caller, Need::Read)?;
     }
+    let key_type = Arc::clone(service.types.get(key.key_type));
+    let reader = key_type.reader().ok_or(Errno::EOPNOTSUPP)?;
     key.validate(call.now)?;
     if key.links().is_some() {
         return read_keyring(service, key, room, data);
     }
-    let key_type = Arc::clone(service.types.get(key.key_type));
-    let payload = key_type.reader().ok_or(Errno::EOPNOTSUPP)?.read(&key.payload)?;
+    let payload = reader.read(&key.payload)?;
     copy_if_it_fits(&payload, room, data);
     u32::try_from(payload.len()).map_err(|_| Errno::ENOMEM)
 }
