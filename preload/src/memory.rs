@@ -34,6 +34,29 @@ impl UserMemory for OwnMemory {
         Ok(())
     }
 
+    /// Many pages with one system call: a program may offer a megabyte that nobody
+    /// will take, and offer it again.
+    fn probe(&self, address: u64, len: u64) -> Result<(), Errno> {
+        let Some(rest) = len.checked_sub(1) else { return Ok(()) };
+        let last = address.checked_add(rest).ok_or(Errno::EFAULT)?;
+        let pages = core::iter::successors(Some(address), |at| {
+            (at - at % PAGE_LEN).checked_add(PAGE_LEN).filter(|&next| next <= last)
+        });
+        let mut batch = [0; sys::TOUCH_COUNT_MAX];
+        let mut pages = pages.peekable();
+        while pages.peek().is_some() {
+            let mut count = 0;
+            for (place, page) in batch.iter_mut().zip(pages.by_ref()) {
+                *place = page;
+                count += 1;
+            }
+            if sys::touch(&batch[..count]) != Ok(count) {
+                batch[..count].iter().try_for_each(|&page| self.read(page, &mut [0]))?;
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
         if from.is_empty() || sys::copy_out(address, from) == Ok(from.len()) {
             return Ok(());
