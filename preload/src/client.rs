@@ -8,7 +8,7 @@ use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::{Answer, Reply};
-use keyshim_abi::request::Request;
+use keyshim_abi::request::{Payload, Request};
 
 use crate::door;
 use crate::fault::Fault;
@@ -83,22 +83,37 @@ fn carry(raw: &RawCall, seat: &mut Seat, quiet: &Quiet) -> Result<i64, Fault> {
     let mut scratch = seat.scratch(raw.scratch_len() + FRAME_LEN)?;
     let (fetched, frame) = scratch.bytes().split_at_mut(raw.scratch_len());
     let mut value = None;
+    let holds_secret;
     let outcome = match marshal::request(raw, &OwnMemory, fetched) {
         Err(errno) => return Ok(negative(errno)),
-        Ok(request) => converse(seat, quiet, &Message::Call(request), frame, |from, reply| {
-            // A broker's mistake must not become the program's memory corruption.
-            if from + reply.data.len() as u64 > room(&request) {
-                value = None;
-            } else if value.is_none_or(|value| value >= 0) {
-                value = Some(marshal::deliver(raw, reply, &Further { from }));
-            }
-        }),
+        Ok(request) => {
+            holds_secret = carries_payload(&request);
+            converse(seat, quiet, &Message::Call(request), frame, |from, reply| {
+                // A broker's mistake must not become the program's memory corruption.
+                if from + reply.data.len() as u64 > room(&request) {
+                    value = None;
+                } else if value.is_none_or(|value| value >= 0) {
+                    value = Some(marshal::deliver(raw, reply, &Further { from }));
+                }
+            })
+        }
     };
-    if raw.scratch_len() > STRINGS_LEN_MAX {
+    // Memory that nothing was copied to is not worth a page fault.
+    if holds_secret {
         wipe(fetched);
     }
     outcome?;
     value.ok_or(Fault::Garbled)
+}
+
+/// True when the caller's payload, or a part of it, lies in the scratch memory.
+fn carries_payload(request: &Request<'_>) -> bool {
+    match request {
+        Request::AddKey { payload, .. }
+        | Request::Update { payload, .. }
+        | Request::Instantiate { payload, .. } => !matches!(payload, Payload::Omitted(_)),
+        _ => false,
+    }
 }
 
 /// Bytes of data that may come back.

@@ -34,27 +34,18 @@ impl UserMemory for OwnMemory {
         Ok(())
     }
 
-    /// Many pages with one system call: a program may offer a megabyte that nobody
-    /// will take, and offer it again.
+    /// All pages with one system call: a program may offer a megabyte that nobody will
+    /// take, and offer it again. Whatever that call refuses is looked at byte by byte.
     fn probe(&self, address: u64, len: u64) -> Result<(), Errno> {
         let Some(rest) = len.checked_sub(1) else { return Ok(()) };
         let last = address.checked_add(rest).ok_or(Errno::EFAULT)?;
-        let pages = core::iter::successors(Some(address), |at| {
-            (at - at % PAGE_LEN).checked_add(PAGE_LEN).filter(|&next| next <= last)
-        });
-        let mut batch = [0; sys::TOUCH_COUNT_MAX];
-        let mut pages = pages.peekable();
-        while pages.peek().is_some() {
-            let mut count = 0;
-            for (place, page) in batch.iter_mut().zip(pages.by_ref()) {
-                *place = page;
-                count += 1;
-            }
-            if sys::touch(&batch[..count]) != Ok(count) {
-                batch[..count].iter().try_for_each(|&page| self.read(page, &mut [0]))?;
-            }
+        let first_page = address - address % PAGE_LEN;
+        let pages_len = last - last % PAGE_LEN - first_page + PAGE_LEN;
+        if sys::populate(first_page, pages_len).is_ok() {
+            return Ok(());
         }
-        Ok(())
+        let next = |at: &u64| (at - at % PAGE_LEN).checked_add(PAGE_LEN).filter(|&at| at <= last);
+        core::iter::successors(Some(address), next).try_for_each(|page| self.read(page, &mut [0]))
     }
 
     fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {

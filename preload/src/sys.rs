@@ -234,30 +234,11 @@ pub(crate) fn copy_in(address: u64, into: &mut [u8]) -> Outcome {
     )
 }
 
-/// Addresses that one look may test.
-pub(crate) const TOUCH_COUNT_MAX: usize = 64;
-
-/// Reads one byte at each address of this process, as far as they can be read.
-pub(crate) fn touch(addresses: &[u64]) -> Outcome {
-    let mut bytes = [0u8; TOUCH_COUNT_MAX];
-    let count = addresses.len().min(TOUCH_COUNT_MAX);
-    let local = segment(&bytes[..count]);
-    let mut remote =
-        [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 1 }; TOUCH_COUNT_MAX];
-    for (segment, &address) in remote.iter_mut().zip(addresses) {
-        segment.iov_base = address as *mut _;
-    }
-    let touched = call!(
-        libc::SYS_process_vm_readv,
-        getpid(),
-        core::ptr::from_ref(&local),
-        1,
-        remote.as_ptr(),
-        count,
-        0
-    );
-    bytes.fill(0);
-    touched
+/// Faults in all pages of a range for reading, which fails where one cannot be read
+/// (Linux 5.14; EINVAL before). The range begins and ends with a page.
+pub(crate) fn populate(address: u64, len: u64) -> Outcome {
+    const MADV_POPULATE_READ: i32 = 22;
+    call!(libc::SYS_madvise, address, len, MADV_POPULATE_READ)
 }
 
 /// Copies to an address of this process, as far as it may be written. The memory is
