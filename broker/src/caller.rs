@@ -52,20 +52,3 @@ impl Privileges for LazyPrivileges<'_> {
         self.effective(number(capability))
     }
 }
-
-/// Nobody in particular, who asks what anybody may know.
-pub(crate) struct Unprivileged;
-
-impl Privileges for Unprivileged {
-    fn in_group(&self, _gid: Gid) -> bool {
-        false
-    }
-
-    fn capable(&self, _capability: Capability) -> bool {
-        false
-    }
-
-    fn capable_in_own_namespace(&self, _capability: Capability) -> bool {
-        false
-    }
-}

@@ -4,15 +4,15 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, Gid, Ids, Parent, TaskId, Uid, UserNamespace};
+use keyshim_abi::caller::{Caller, Parent, TaskId, Uid};
 use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
-use keyshim_abi::{Errno, KeyId, Request};
+use keyshim_abi::{Errno, Request};
 use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
-use crate::caller::{LazyPrivileges, Unprivileged};
+use crate::caller::LazyPrivileges;
 use crate::fault::{CutOff, Fault};
 use crate::host;
 use crate::identity::Peer;
@@ -209,20 +209,10 @@ impl Domain {
         Ok(act(&mut self.service, &caller))
     }
 
-    /// True while any user has a key here. User keyrings count, though they may be
-    /// empty: a broker too many is better than a key too few.
-    pub(crate) fn holds_keys(&mut self) -> bool {
-        let ids = Ids::all(Uid::ROOT, Gid(0));
-        let namespace = UserNamespace::OUTERMOST;
-        let privileges = &Unprivileged;
-        let caller = Caller { task: TaskId(0), ids, namespace, parent: None, privileges };
-        let mut text = Vec::new();
-        self.service.proc_read(host::now(), &caller, ProcFile::KeyUsers, &mut text);
-        // UID: USAGE KEYS/INSTANTIATED ...
-        String::from_utf8_lossy(&text).lines().any(|line| {
-            let keys = line.split_whitespace().nth(2).and_then(|keys| keys.split_once('/'));
-            keys.is_none_or(|(count, _)| count != "0")
-        })
+    /// True while there is a key that would be lost with the domain. Users' own
+    /// keyrings come back by themselves, and do not count.
+    pub(crate) fn holds_keys(&self) -> bool {
+        self.service.key_count() != 0
     }
 
     /// Collects what is due; the answer is when there is more.
@@ -230,39 +220,6 @@ impl Domain {
         self.sweep();
         self.service.collect(host::now());
         self.service.next_collection()
-    }
-}
-
-/// True when the request may change what the caller's children inherit.
-pub(crate) fn changes_inheritance(request: &Request<'_>) -> bool {
-    matches!(
-        request,
-        Request::JoinSessionKeyring { .. }
-            | Request::SessionToParent
-            | Request::SetReqkeyKeyring { .. }
-            | Request::AssumeAuthority { .. }
-    )
-}
-
-/// True when the request may make a thread or process keyring.
-pub(crate) fn names_own_keyring(request: &Request<'_>) -> bool {
-    let is_own = |id: KeyId| id == KeyId::THREAD || id == KeyId::PROCESS;
-    match *request {
-        Request::SetReqkeyKeyring { .. } => true,
-        Request::AddKey { keyring, .. }
-        | Request::Clear { keyring }
-        | Request::GetPersistent { keyring, .. }
-        | Request::Instantiate { keyring, .. }
-        | Request::Reject { keyring, .. } => is_own(keyring),
-        Request::RequestKey { destination, .. } => is_own(destination),
-        Request::GetKeyringId { id, .. } => is_own(id),
-        Request::Chown { key, .. }
-        | Request::Setperm { key, .. }
-        | Request::SetTimeout { key, .. } => is_own(key),
-        Request::Link { key, keyring } => is_own(key) || is_own(keyring),
-        Request::Search { destination, .. } => is_own(destination),
-        Request::Move { key, from, to, .. } => is_own(key) || is_own(from) || is_own(to),
-        _ => false,
     }
 }
 

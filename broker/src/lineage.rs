@@ -13,9 +13,10 @@ use keyshim_abi::caller::{Parent, TaskId};
 use keyshim_abi::frame::Origin;
 use keyshim_keys::TaskEvent;
 
-use crate::domain::{Domain, changes_inheritance, names_own_keyring};
+use crate::domain::Domain;
 use crate::fault::CutOff;
 use crate::identity::{self, Peer, ThreadRef};
+use crate::inheritance::{changes_inheritance, names_own_keyring, names_session};
 use crate::tasks::Place;
 use crate::{orphans, proc, sys};
 
@@ -61,7 +62,42 @@ impl Domain {
             thread.is_settled = false;
             thread.knows_siblings = false;
         }
+        let image = proc::place(place.pid).and_then(|place| place.image);
+        let before = self.tasks.replace_image(place.pid, image);
+        if let Some(before) = before {
+            self.pin_image(task, place, before);
+        }
         self.report(TaskEvent::Execed { task });
+    }
+
+    /// Takes up the descendants that still run the program from before an execve:
+    /// its file keeps the credentials that it was opened with, and their keyrings.
+    /// Where addresses are not random, those forked since are taken for such.
+    fn pin_image(&mut self, task: TaskId, place: Place, before: proc::Image) {
+        for (child, parent) in self.unknown_descendants(place) {
+            let image = proc::place(child).and_then(|place| place.image);
+            if image == Some(before) {
+                self.take_up_child(child, parent, task);
+            }
+        }
+    }
+
+    /// The living descendants between which and the thread nobody is known, each
+    /// with its parent.
+    fn unknown_descendants(&self, place: Place) -> Vec<(u32, u32)> {
+        let mut found = Vec::new();
+        let mut waiting = vec![place];
+        while let Some(Place { pid, tid }) = waiting.pop() {
+            for child in proc::children(pid, tid) {
+                if self.tasks.knows_pid(child) || found.len() == DESCENDANTS_MAX {
+                    continue;
+                }
+                found.push((child, pid));
+                let threads = proc::threads(child);
+                waiting.extend(threads.into_iter().map(|tid| Place { pid: child, tid }));
+            }
+        }
+        found
     }
 
     /// The thread's number; a thread that is new was started by the one that
@@ -192,15 +228,16 @@ impl Domain {
         request: &Request<'_>,
     ) -> Result<(), CutOff> {
         let place = self.tasks.place(task)?;
+        let gains_session = names_session(request) && !self.service.has_session(task);
         let thread = self.tasks.thread_mut(place).ok_or(CutOff::Gone)?;
         let siblings = !thread.knows_siblings && names_own_keyring(request);
         let first = !thread.is_settled;
         thread.knows_siblings |= siblings;
         thread.is_settled = true;
-        if siblings || first {
+        if siblings || first || gains_session {
             self.materialise_threads(place);
         }
-        if first || changes_inheritance(request) {
+        if first || gains_session || changes_inheritance(request) {
             self.materialise_children(task, place);
         }
         Ok(())

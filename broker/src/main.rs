@@ -23,6 +23,7 @@ mod hardening;
 mod host;
 mod housekeeping;
 mod identity;
+mod inheritance;
 mod knobs;
 mod lineage;
 mod manual;

@@ -64,6 +64,19 @@ pub(crate) struct Place {
     pub(crate) session: u32,
     /// When it began, in clock ticks since the machine did.
     pub(crate) started_ticks: u64,
+    /// The program that it runs; `None` where we may not know.
+    pub(crate) image: Option<Image>,
+}
+
+/// Where one execve has put a program in memory. Children share it until they
+/// execute one themselves; the next execve draws it anew, unless addresses are not
+/// random (`setarch -R`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Image {
+    code: u64,
+    stack: u64,
+    arguments: u64,
+    environment_end: u64,
 }
 
 /// Where a process stands; `None` when it has gone.
@@ -72,11 +85,24 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
     // The command's name may hold anything, also parentheses: count from the last one.
     let end = text.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    // Field 3 is the state; 4 to 6 and 22 are wanted (`proc_pid_stat(5)`).
-    let fields: Vec<&str> = rest.split_whitespace().take(20).collect();
+    // Field 3 is the state, the first one here (`proc_pid_stat(5)`).
+    let fields: Vec<&str> = rest.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let id = |number: usize| u32::try_from(field(number)?).ok();
-    Some(Place { parent: id(4)?, group: id(5)?, session: id(6)?, started_ticks: field(22)? })
+    let image = Image {
+        code: field(26)?,
+        stack: field(28)?,
+        arguments: field(48)?,
+        environment_end: field(51)?,
+    };
+    Some(Place {
+        parent: id(4)?,
+        group: id(5)?,
+        session: id(6)?,
+        started_ticks: field(22)?,
+        // Zero for whom we could not trace, and for kernel threads and zombies.
+        image: Some(image).filter(|image| image.stack != 0),
+    })
 }
 
 /// The threads of a process, its main thread first; none when it has gone.
@@ -141,6 +167,16 @@ mod tests {
         let child = std::process::Command::new("sleep").arg("9").spawn();
         let mut child = child.unwrap();
         assert!(self::place(child.id()).unwrap().started_ticks >= place.started_ticks);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_program_is_told_from_the_one_before_it() {
+        let image = |pid| place(pid).and_then(|place| place.image).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        assert_eq!(image(std::process::id()), image(std::process::id()));
+        assert_ne!(image(std::process::id()), image(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -22,6 +22,8 @@ pub(crate) struct Process {
     inode: u64,
     /// When it began, in clock ticks: a child is no older than its parent.
     started_ticks: u64,
+    /// The program that it ran when it last said so.
+    image: Option<proc::Image>,
     threads: BTreeMap<u32, Thread>,
 }
 
@@ -34,8 +36,8 @@ pub(crate) struct Thread {
     token: Option<Token>,
     /// The connections over which it talks.
     connections: Vec<u64>,
-    /// Its children so far are known, and its session has come into being: what
-    /// it forks later can be asked about later.
+    /// Its children so far are known. What it forks later can be asked about later,
+    /// until its session changes.
     pub(crate) is_settled: bool,
     /// The threads of its process were known when it first named its thread or
     /// process keyring.
@@ -145,6 +147,16 @@ impl Tasks {
         self.processes.get(&pid).map(|process| process.started_ticks)
     }
 
+    /// Notes which program a known process runs now, and returns the one before.
+    pub(crate) fn replace_image(
+        &mut self,
+        pid: u32,
+        image: Option<proc::Image>,
+    ) -> Option<proc::Image> {
+        let process = self.processes.get_mut(&pid)?;
+        std::mem::replace(&mut process.image, image)
+    }
+
     /// Takes up a process with its main thread, whose number it returns.
     pub(crate) fn add_process(
         &mut self,
@@ -157,8 +169,10 @@ impl Tasks {
         let task = self.number(Place { pid, tid: pid });
         let inode = identity::inode(pidfd.as_fd());
         let threads = BTreeMap::from([(pid, Thread::new(task, None))]);
-        let started_ticks = proc::place(pid).map_or(0, |place| place.started_ticks);
-        self.processes.insert(pid, Process { pidfd, inode, started_ticks, threads });
+        let place = proc::place(pid);
+        let started_ticks = place.map_or(0, |place| place.started_ticks);
+        let image = place.and_then(|place| place.image);
+        self.processes.insert(pid, Process { pidfd, inode, started_ticks, image, threads });
         Ok(task)
     }
 

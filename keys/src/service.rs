@@ -104,10 +104,12 @@ impl KeyService {
     }
 
     /// True when this thread has a session keyring of its own choosing or its
-    /// parents', so that no call of its can make it get one by access alone.
+    /// parents', so that no call of its can make it get another by access alone. A
+    /// user-session keyring is none: it gives way as soon as a key is to be made.
     #[must_use]
     pub fn has_session(&self, task: TaskId) -> bool {
-        self.tasks.get(&task).is_some_and(|task| task.rings.session.is_some())
+        let session = self.tasks.get(&task).and_then(|task| task.rings.session);
+        session.is_some_and(|ring| !self.store.get(ring).flags.uid_keyring)
     }
 
     /// How many keys there are, the registers and the users' own keyrings left out:
