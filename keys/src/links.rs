@@ -10,6 +10,8 @@
 //! where the kernel shortens a path by a shortcut, here stands a chain of nodes,
 //! which lists the same.
 
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use core::ops::ControlFlow;

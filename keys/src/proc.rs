@@ -159,3 +159,70 @@ impl core::fmt::Display for Life {
         f.pad(&alloc::format!("{count}{unit}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Entropy};
+    use alloc::boxed::Box;
+    use alloc::string::ToString;
+    use keyshim_abi::Perm;
+    use keyshim_abi::caller::{Gid, Uid};
+
+    struct Counting(u64);
+
+    impl Entropy for Counting {
+        fn next_u64(&mut self) -> u64 {
+            self.0 += 1 << 20;
+            self.0
+        }
+    }
+
+    /// A dead key grants nothing, so no caller can see this line in a whole service.
+    #[test]
+    fn a_dead_key_is_marked() {
+        let mut service = KeyService::new(Config { entropy: Box::new(Counting(0)) });
+        let user = service.types.find(b"user").unwrap();
+        let key = service
+            .allocate(&crate::create::NewKey {
+                key_type: user,
+                description: b"k",
+                uid: Uid(1000),
+                gid: Gid(1000),
+                perm: Perm::LEGAL,
+                charge: crate::quota::Charge::Limited,
+                namespace: 0,
+            })
+            .unwrap();
+        let prep = service.types.get(user).preparse(b"x").unwrap();
+        service.instantiate(key, prep).unwrap();
+        assert_eq!(Flags(service.store.get(key)).to_string(), "I--Q---");
+        service.unregister_type(b"user").unwrap();
+        let dead = service.store.get(key);
+        assert_eq!(Flags(dead).to_string(), "I-DQ---");
+        assert_eq!((dead.perm, dead.key_type), (Perm(0), TypeIx::DEAD));
+        assert_eq!(dead.validate(Now(0)), Err(Errno::EKEYREVOKED));
+    }
+
+    #[test]
+    fn the_time_left_is_rounded_down_to_one_unit() {
+        let life = |left_s| Life { expiry: Some(Now(1000 + left_s)), now: Now(1000) }.to_string();
+        let cases = [
+            (-1, "expd"),
+            (0, "expd"),
+            (1, "1s"),
+            (59, "59s"),
+            (60, "1m"),
+            (HOUR_S - 1, "59m"),
+            (HOUR_S, "1h"),
+            (DAY_S - 1, "23h"),
+            (DAY_S, "1d"),
+            (WEEK_S - 1, "6d"),
+            (WEEK_S, "1w"),
+        ];
+        for (left_s, shown) in cases {
+            assert_eq!(life(left_s), shown);
+        }
+        assert_eq!(Life { expiry: None, now: Now(0) }.to_string(), "perm");
+    }
+}

@@ -279,7 +279,7 @@ impl KeyService {
             let rings = self.user_keyrings(call).map_err(|_| Errno::ENOKEY)?;
             if !create {
                 self.hold(rings.user_session);
-                self.install_session(call.caller.task, rings.user_session);
+                self.install_session(call.caller.task, call.caller.ids, rings.user_session);
                 return Ok(rings.user_session);
             }
         }
@@ -291,7 +291,7 @@ impl KeyService {
         let first = self.task(call).rings.session.is_none();
         let charge = if first { Charge::Overrun } else { Charge::Limited };
         let ring = self.task_keyring(call, b"_ses", charge)?;
-        self.install_session(call.caller.task, ring);
+        self.install_session(call.caller.task, call.caller.ids, ring);
         Ok(ring)
     }
 
@@ -318,7 +318,7 @@ impl KeyService {
                 namespace: call.caller.namespace.number,
             })?,
         };
-        self.install_session(call.caller.task, ring);
+        self.install_session(call.caller.task, call.caller.ids, ring);
         Ok(Some(ring))
     }
 
@@ -336,10 +336,11 @@ impl KeyService {
         })
     }
 
-    /// Makes a ring, already held for it, the session of a task.
-    pub(crate) fn install_session(&mut self, task: TaskId, ring: KeyIx) {
-        let old = self.tasks.get_mut(&task).and_then(|task| task.rings.session.replace(ring));
-        if let Some(old) = old {
+    /// Makes a ring, already held for it, the session of a task; one that nobody has
+    /// reported has no other.
+    pub(crate) fn install_session(&mut self, task: TaskId, ids: Ids, ring: KeyIx) {
+        let record = self.tasks.entry(task).or_insert_with(|| Task::new(ids));
+        if let Some(old) = record.rings.session.replace(ring) {
             self.put(old);
         }
     }

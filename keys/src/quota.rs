@@ -197,3 +197,109 @@ impl Users {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHO: Uid = Uid(1000);
+    const OTHER: Uid = Uid(1001);
+
+    fn knobs() -> Knobs {
+        Knobs { maxkeys: 3, maxbytes: 100, ..Knobs::default() }
+    }
+
+    fn user(users: &Users, uid: Uid) -> User {
+        users.0.get(&uid).copied().unwrap_or_default()
+    }
+
+    fn counts(keys: u32, instantiated: u32, quota_keys: u32, quota_len: u32) -> User {
+        User { keys, instantiated, quota_keys, quota_len }
+    }
+
+    #[test]
+    fn a_total_that_meets_the_maximum_passes_and_one_more_does_not() {
+        let (mut users, knobs) = (Users::default(), knobs());
+        assert_eq!(users.add_key(WHO, 60, Charge::Limited, &knobs), Ok(()));
+        assert_eq!(users.add_key(WHO, 41, Charge::Limited, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(users.add_key(WHO, 40, Charge::Limited, &knobs), Ok(()));
+        assert_eq!(users.add_key(WHO, 0, Charge::Limited, &knobs), Ok(()));
+        assert_eq!(users.add_key(WHO, 0, Charge::Limited, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(user(&users, WHO), counts(3, 0, 3, 100));
+        assert_eq!(users.add_key(OTHER, 100, Charge::Limited, &knobs), Ok(()));
+    }
+
+    #[test]
+    fn a_refused_key_leaves_no_trace_of_its_user() {
+        let (mut users, knobs) = (Users::default(), knobs());
+        assert_eq!(users.add_key(WHO, 101, Charge::Limited, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(users.iter().count(), 0);
+    }
+
+    #[test]
+    fn overrun_counts_and_free_does_not() {
+        let (mut users, knobs) = (Users::default(), knobs());
+        assert_eq!(users.add_key(WHO, 500, Charge::Overrun, &knobs), Ok(()));
+        assert_eq!(users.add_key(WHO, 500, Charge::Free, &knobs), Ok(()));
+        assert_eq!(user(&users, WHO), counts(2, 0, 1, 500));
+        assert_eq!(users.add_key(WHO, 0, Charge::Limited, &knobs), Err(Errno::EDQUOT));
+    }
+
+    #[test]
+    fn only_growth_is_refused_and_a_refusal_changes_nothing() {
+        let (mut users, mut knobs) = (Users::default(), knobs());
+        assert_eq!(users.add_key(WHO, 10, Charge::Limited, &knobs), Ok(()));
+        assert_eq!(users.recharge(WHO, 0, 90, &knobs), Ok(()));
+        assert_eq!(users.recharge(WHO, 90, 91, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(user(&users, WHO).quota_len, 100);
+        knobs.maxbytes = 20;
+        assert_eq!(users.recharge(WHO, 90, 80, &knobs), Ok(()));
+        assert_eq!(users.recharge(WHO, 80, 80, &knobs), Ok(()));
+        assert_eq!(users.recharge(WHO, 80, 81, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(users.recharge(WHO, 80, u32::MAX, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(user(&users, WHO).quota_len, 90);
+    }
+
+    #[test]
+    fn quota_is_given_back_before_the_key_is_forgotten() {
+        let (mut users, knobs) = (Users::default(), knobs());
+        for _ in 0..2 {
+            assert_eq!(users.add_key(WHO, 30, Charge::Limited, &knobs), Ok(()));
+            users.key_instantiated(WHO);
+        }
+        users.release(WHO, 30);
+        assert_eq!(user(&users, WHO), counts(2, 2, 1, 30));
+        users.remove_key(WHO, true);
+        assert_eq!(user(&users, WHO), counts(1, 1, 1, 30));
+        users.release(WHO, 30);
+        users.remove_key(WHO, true);
+        assert_eq!(users.iter().count(), 0, "a user goes with the last key");
+    }
+
+    #[test]
+    fn root_has_maxima_of_its_own_and_is_never_forgotten() {
+        let (mut users, knobs) = (Users::default(), knobs());
+        assert_eq!(users.add_key(Uid::ROOT, 101, Charge::Limited, &knobs), Ok(()));
+        users.release(Uid::ROOT, 101);
+        users.remove_key(Uid::ROOT, false);
+        assert_eq!(users.iter().map(|(uid, _)| uid).collect::<std::vec::Vec<_>>(), [Uid::ROOT]);
+    }
+
+    #[test]
+    fn a_key_moves_with_all_its_counts_or_stays_with_them() {
+        let (mut users, knobs) = (Users::default(), knobs());
+        assert_eq!(users.add_key(WHO, 60, Charge::Limited, &knobs), Ok(()));
+        users.key_instantiated(WHO);
+        assert_eq!(users.add_key(OTHER, 50, Charge::Limited, &knobs), Ok(()));
+        let refused = users.transfer((WHO, OTHER), Some(60), true, &knobs);
+        assert_eq!(refused, Err(Errno::EDQUOT));
+        assert_eq!(user(&users, WHO), counts(1, 1, 1, 60));
+        assert_eq!(user(&users, OTHER), counts(1, 0, 1, 50));
+        assert_eq!(users.transfer((OTHER, WHO), Some(50), false, &knobs), Err(Errno::EDQUOT));
+        assert_eq!(users.transfer((WHO, Uid::ROOT), Some(60), true, &knobs), Ok(()));
+        assert_eq!(user(&users, Uid::ROOT), counts(1, 1, 1, 60));
+        assert_eq!(user(&users, WHO), User::NONE);
+        assert_eq!(users.transfer((OTHER, WHO), None, false, &knobs), Ok(()));
+        assert_eq!(user(&users, WHO), counts(1, 0, 0, 0), "a free key takes no charge along");
+    }
+}

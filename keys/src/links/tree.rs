@@ -32,8 +32,9 @@ pub(super) struct Node {
     pub(super) leaves: usize,
 }
 
+/// Below the last digit, where only keys of one hash can meet, every digit is 0.
 fn digit(hash: u64, level: u32) -> usize {
-    (hash >> (4 * level)) as usize & (FAN_OUT - 1)
+    hash.checked_shr(4 * level).unwrap_or_default() as usize & (FAN_OUT - 1)
 }
 
 impl Node {

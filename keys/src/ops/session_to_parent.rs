@@ -34,7 +34,7 @@ pub(super) fn session_to_parent(service: &mut KeyService, call: &Call<'_>) -> An
         return Err(Errno::EPERM);
     }
     service.hold(session);
-    service.install_session(parent.task, session);
+    service.install_session(parent.task, parent.ids, session);
     Ok(0)
 }
 
