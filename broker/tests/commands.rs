@@ -7,7 +7,10 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Broker, KEYSHIM};
+use common::{Broker, Client, KEYSHIM};
+use keyshim_abi::frame::Message;
+use keyshim_abi::request::Payload;
+use keyshim_abi::{KeyId, Perm, Request};
 use tempfile::TempDir;
 
 fn keyshim(arguments: &[&str]) -> Output {
@@ -46,6 +49,54 @@ fn json_is_json_and_plain_text_has_no_colours() {
         assert!(plain.status.success());
         assert!(!plain.stdout.contains(&0x1b));
     }
+}
+
+/// Carries out a call that must succeed: its number.
+fn call(client: &mut Client, request: Request<'_>) -> i32 {
+    let (answer, _) = client.ask(&Message::Call(request)).unwrap();
+    answer.unwrap() as i32
+}
+
+fn add(client: &mut Client, type_name: &str, description: &str, keyring: KeyId) -> KeyId {
+    let payload = if type_name == "keyring" { &b""[..] } else { b"abc" };
+    KeyId(call(
+        client,
+        Request::AddKey {
+            type_name: Ok(type_name.as_bytes()),
+            description: Some(Ok(description.as_bytes())),
+            payload: Payload::Carried(payload),
+            keyring,
+        },
+    ))
+}
+
+#[test]
+fn a_tree_shows_what_is_nested_ends_or_has_ended() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    call(&mut client, Request::JoinSessionKeyring { name: None });
+    let outer = add(&mut client, "keyring", "outer", KeyId::SESSION);
+    let inner = add(&mut client, "keyring", "inner", outer);
+    add(&mut client, "user", "deep", inner);
+    let revoked = add(&mut client, "user", "over", inner);
+    call(&mut client, Request::Revoke { key: revoked });
+    let ends = add(&mut client, "user", "ends", inner);
+    call(&mut client, Request::SetTimeout { key: ends, timeout_s: 7000 });
+    let hidden = add(&mut client, "user", "hidden", inner);
+    call(&mut client, Request::Setperm { key: hidden, perm: Perm(0) });
+    let output = at(&broker, &["tree", "--json"]);
+    let tree: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys = tree["keys"][0]["keys"][0]["keys"].as_array().unwrap();
+    let find = |id: KeyId| keys.iter().find(|key| key["serial"] == id.0).unwrap();
+    assert_eq!(find(revoked)["state"], "revoked");
+    assert_eq!(find(revoked)["description"], "over");
+    assert_eq!(find(ends)["expiry"], "1h");
+    assert_eq!(find(hidden)["state"], "no right to view it");
+    assert!(find(hidden).get("type").is_none());
+    let plain = text(&at(&broker, &["tree"]).stdout);
+    assert!(plain.contains("\n└─ ") && plain.contains("\n   └─ "), "{plain}");
+    assert!(plain.contains("user: deep [alswrv") && plain.contains(" revoked\n"), "{plain}");
+    assert!(!plain.contains('\u{1b}'));
 }
 
 #[test]

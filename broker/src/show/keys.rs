@@ -53,6 +53,20 @@ pub(crate) fn trouble(key: &Listed) -> Option<&'static str> {
     }
 }
 
+/// The description without what the type has to say after it: `: 3` bytes, `: empty`.
+/// A key without payload shows its description only.
+pub(crate) fn bare_description(key: &Listed) -> &str {
+    let is_positive = key.flags.starts_with('I') && !key.flags.contains('N');
+    match key.description.rsplit_once(": ") {
+        Some((bare, rest)) if is_positive => {
+            let size = rest.split(' ').next().unwrap_or_default();
+            let is_size = size == "empty" || size.parse::<u64>().is_ok();
+            if is_size { bare } else { &key.description }
+        }
+        _ => &key.description,
+    }
+}
+
 /// Prints the keys that we may view.
 pub(crate) fn keys(place: &Where, how: How) -> Result<(), Fault> {
     let listed = list(&mut place.connect()?)?;
@@ -141,6 +155,9 @@ mod tests {
         assert_eq!((key.expiry.as_str(), key.type_name.as_str()), ("2d", "user"));
         assert_eq!(key.description, "a b: c: 1813");
         assert_eq!(trouble(&key), None);
+        assert_eq!(bare_description(&key), "a b: c");
+        let negative = Listed { flags: "I--Q-N-".into(), ..key };
+        assert_eq!(bare_description(&negative), "a b: c: 1813");
     }
 
     #[test]

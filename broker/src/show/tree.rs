@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keyshim_abi::{KeyId, Request, Serial};
+use keyshim_abi::{Errno, KeyId, Request, Serial};
 use serde::Serialize;
 
-use super::keys::{Listed, list, rights, trouble};
+use super::keys::{Listed, bare_description, list, rights, trouble};
 use super::style::{BAD, KEY, KEYRING, QUIET, SERIAL, paint, print, printable};
 use super::{How, Where, broken, print_json};
 use crate::client::Client;
@@ -23,12 +23,10 @@ const KEYRING_LEN_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Serialize)]
 struct Node {
     serial: i32,
-    #[serde(rename = "type")]
-    type_name: String,
-    description: String,
-    uid: i64,
-    gid: i64,
-    perm: String,
+    /// What it is; nothing when we may not view it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    about: Option<About>,
+    /// The time that is left, such as `2d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     expiry: Option<String>,
     /// Revoked, expired and the like, or the error of looking at it.
@@ -39,6 +37,17 @@ struct Node {
     above: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys: Vec<Node>,
+}
+
+/// What DESCRIBE says of a key.
+#[derive(Debug, Serialize)]
+struct About {
+    #[serde(rename = "type")]
+    type_name: String,
+    description: String,
+    uid: i64,
+    gid: i64,
+    perm: String,
 }
 
 /// Walks and remembers where it has been.
@@ -73,9 +82,12 @@ pub(crate) fn tree(place: &Where, keyring: KeyId, how: How) -> Result<(), Fault>
     let id = Request::GetKeyringId { id: keyring, create: false };
     let (answer, _) = client.call(id).map_err(broken)?;
     let serial = answer.map_err(|errno| {
-        Fault::Told(format!(
-            "cannot look at this keyring: {errno}; name one that `keyshim keys` shows"
-        ))
+        let why = match errno {
+            Errno::ENOKEY => "there is no such keyring here".to_owned(),
+            Errno::EACCES => "no right to search this keyring".to_owned(),
+            other => format!("cannot look at this keyring: {other}"),
+        };
+        Fault::Told(format!("{why}; name one that `keyshim keys` shows"))
     })?;
     let listed = list(&mut client)?.into_iter().map(|key| (key.serial, key)).collect();
     let mut walk = Walk { client: &mut client, listed, visited: HashSet::new() };
@@ -92,19 +104,18 @@ impl Walk<'_> {
     fn node(&mut self, serial: i32, depth: usize) -> Result<Node, Fault> {
         let describe = Request::Describe { key: KeyId(serial), room: Some(DESCRIPTION_LEN_MAX) };
         let (answer, text) = self.client.call(describe).map_err(broken)?;
-        let described = String::from_utf8_lossy(&text);
-        let mut node = match answer {
-            Ok(_) => described_node(serial, described.trim_end_matches('\0')),
-            Err(errno) => unknown_node(serial, &errno.to_string()),
-        };
-        if let Some(key) = self.listed.get(&serial) {
-            node.expiry = Some(key.expiry.clone()).filter(|expiry| expiry != "perm");
-            node.state = trouble(key).map(str::to_owned).or(node.state);
-            if answer.is_err() {
-                node.fill_from(key);
-            }
+        let mut node = Node::new(serial);
+        match answer {
+            Ok(_) => node.about = About::parse(&String::from_utf8_lossy(&text)),
+            Err(errno) => node.state = Some(unviewable(errno)),
         }
-        if node.type_name == "keyring" && answer.is_ok() {
+        if let Some(key) = self.listed.get(&serial) {
+            let has_end = |expiry: &String| expiry != "perm" && expiry != "expd";
+            node.expiry = Some(key.expiry.clone()).filter(has_end);
+            node.state = trouble(key).map(str::to_owned).or(node.state);
+            node.about.get_or_insert_with(|| About::from(key));
+        }
+        if node.is_keyring() && answer.is_ok() {
             self.look_into(&mut node, depth)?;
         }
         Ok(node)
@@ -131,57 +142,60 @@ impl Walk<'_> {
     }
 }
 
-/// `type;uid;gid;perm;description`.
-fn described_node(serial: i32, text: &str) -> Node {
-    let mut parts = text.splitn(5, ';');
-    let mut next = || parts.next().unwrap_or_default();
-    Node {
-        type_name: next().to_owned(),
-        uid: next().parse().unwrap_or(-1),
-        gid: next().parse().unwrap_or(-1),
-        perm: next().to_owned(),
-        description: next().to_owned(),
-        ..unknown(serial)
+/// Why a key that is linked here cannot be shown.
+fn unviewable(errno: Errno) -> String {
+    match errno {
+        Errno::EACCES => "no right to view it".to_owned(),
+        // Linked, but collected since the keyring was read.
+        Errno::ENOKEY => "gone".to_owned(),
+        other => format!("cannot be viewed: {other}"),
     }
 }
 
-fn unknown_node(serial: i32, state: &str) -> Node {
-    Node { state: Some(state.to_owned()), ..unknown(serial) }
+impl About {
+    /// Takes `type;uid;gid;perm;description` apart.
+    fn parse(text: &str) -> Option<About> {
+        let mut parts = text.trim_end_matches('\0').splitn(5, ';');
+        Some(About {
+            type_name: parts.next()?.to_owned(),
+            uid: parts.next()?.parse().ok()?,
+            gid: parts.next()?.parse().ok()?,
+            perm: parts.next()?.to_owned(),
+            description: parts.next()?.to_owned(),
+        })
+    }
 }
 
-fn unknown(serial: i32) -> Node {
-    Node {
-        serial,
-        type_name: String::new(),
-        description: String::new(),
-        uid: -1,
-        gid: -1,
-        perm: String::new(),
-        expiry: None,
-        state: None,
-        above: false,
-        keys: Vec::new(),
+impl From<&Listed> for About {
+    fn from(key: &Listed) -> About {
+        About {
+            type_name: key.type_name.clone(),
+            description: bare_description(key).to_owned(),
+            uid: key.uid,
+            gid: key.gid,
+            perm: key.perm.clone(),
+        }
     }
 }
 
 impl Node {
-    fn fill_from(&mut self, key: &Listed) {
-        self.type_name.clone_from(&key.type_name);
-        self.description.clone_from(&key.description);
-        (self.uid, self.gid) = (key.uid, key.gid);
-        self.perm.clone_from(&key.perm);
+    fn new(serial: i32) -> Node {
+        Node { serial, about: None, expiry: None, state: None, above: false, keys: Vec::new() }
+    }
+
+    fn is_keyring(&self) -> bool {
+        self.about.as_ref().is_some_and(|about| about.type_name == "keyring")
     }
 
     fn line(&self) -> String {
-        let style = if self.type_name == "keyring" { KEYRING } else { KEY };
+        let style = if self.is_keyring() { KEYRING } else { KEY };
         let mut words = vec![paint(SERIAL, &self.serial.to_string())];
-        if !self.type_name.is_empty() {
-            words.push(format!("{}:", self.type_name));
-            words.push(paint(style, &printable(&self.description)));
-            words
-                .push(paint(QUIET, &format!("[{}] {}:{}", rights(&self.perm), self.uid, self.gid)));
+        if let Some(About { type_name, description, uid, gid, perm }) = &self.about {
+            words.push(format!("{type_name}:"));
+            words.push(paint(style, &printable(description)));
+            words.push(paint(QUIET, &format!("[{}] {uid}:{gid}", rights(perm))));
         }
-        if let Some(expiry) = self.expiry.as_ref().filter(|expiry| *expiry != "expd") {
+        if let Some(expiry) = &self.expiry {
             words.push(paint(QUIET, &format!("expires in {expiry}")));
         }
         words.extend(self.state.as_ref().map(|state| paint(BAD, state)));
@@ -193,7 +207,9 @@ impl Node {
 }
 
 fn draw(node: &Node, first: &str, others: &str, text: &mut String) {
-    text.push_str(&paint(QUIET, first));
+    if !first.is_empty() {
+        text.push_str(&paint(QUIET, first));
+    }
     text.push_str(&node.line());
     text.push('\n');
     for (number, key) in node.keys.iter().enumerate() {
@@ -219,14 +235,15 @@ mod tests {
 
     #[test]
     fn a_tree_is_drawn_with_its_branches() {
-        let mut root = described_node(1, "keyring;0;0;3f030000;_ses");
-        root.keys.push(described_node(2, "user;0;0;3f010000;a;b"));
-        root.keys.push(unknown_node(3, "EKEYREVOKED"));
+        let described = |serial, text| Node { about: About::parse(text), ..Node::new(serial) };
+        let mut root = described(1, "keyring;0;0;3f030000;_ses\0");
+        root.keys.push(described(2, "user;0;0;3f010000;a;b"));
+        root.keys.push(Node { state: Some(unviewable(Errno::EACCES)), ..Node::new(3) });
         let mut text = String::new();
         draw(&root, "", "", &mut text);
         let plain = anstream::adapter::strip_str(&text).to_string();
         let lines: Vec<&str> = plain.lines().collect();
         assert_eq!(lines[1], "├─ 2 user: a;b [alswrv -----v ------ ------] 0:0");
-        assert_eq!(lines[2], "└─ 3 EKEYREVOKED");
+        assert_eq!(lines[2], "└─ 3 no right to view it");
     }
 }
