@@ -76,7 +76,7 @@ impl Links {
         key: KeyIx,
         equal: impl Fn(KeyIx) -> bool,
     ) -> Result<Option<KeyIx>, HashExhausted> {
-        let leaf = Leaf { hash: hash.0, key };
+        let leaf = Leaf::new(hash.0, key);
         match &mut self.root {
             Some(root) => root.insert(leaf, 0, &equal),
             None => {
@@ -133,7 +133,7 @@ impl Links {
         }
         for slot in &root.slots {
             if let Slot::Leaf(leaf) = slot
-                && IndexHash(leaf.hash).is_keyring()
+                && IndexHash(leaf.hash()).is_keyring()
             {
                 visit(leaf.key)?;
             }

@@ -167,6 +167,11 @@ fn seventeen_keys_of_one_hash_are_refused_without_harm_to_the_sixteen() {
     assert_eq!(links.len(), 0);
 }
 
+#[test]
+fn a_slot_takes_sixteen_bytes() {
+    assert_eq!(size_of::<Slot>(), 16);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Link(u32),
@@ -239,7 +244,7 @@ fn check_counts(node: &Node) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn a_small_ring_loses_nothing(steps in steps(40)) {

@@ -11,10 +11,23 @@ const FAN_OUT: usize = 16;
 /// Hexadecimal digits of a hash, and so the deepest level.
 const LEVELS: u32 = 16;
 
+/// Twelve bytes, so that a slot takes sixteen: in a large ring nearly all of the cost
+/// of a search is the memory that it touches.
 #[derive(Clone, Copy)]
 pub(super) struct Leaf {
-    pub(super) hash: u64,
+    hash: [u32; 2],
     pub(super) key: KeyIx,
+}
+
+impl Leaf {
+    pub(super) fn new(hash: u64, key: KeyIx) -> Leaf {
+        Leaf { hash: [hash as u32, (hash >> 32) as u32], key }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        let [low, high] = self.hash.map(u64::from);
+        low | high << 32
+    }
 }
 
 #[derive(Default)]
@@ -55,7 +68,7 @@ impl Node {
             level += 1;
         }
         node.slots.iter().find_map(|slot| match slot {
-            Slot::Leaf(leaf) if leaf.hash == hash && equal(leaf.key) => Some(leaf.key),
+            Slot::Leaf(leaf) if leaf.hash() == hash && equal(leaf.key) => Some(leaf.key),
             _ => None,
         })
     }
@@ -71,7 +84,7 @@ impl Node {
         if level == LEVELS {
             return Err(HashExhausted);
         }
-        let displaced = match &mut self.slots[digit(leaf.hash, level)] {
+        let displaced = match &mut self.slots[digit(leaf.hash(), level)] {
             Slot::Node(child) => child.insert(leaf, level + 1, equal)?,
             _ => self.insert_here(leaf, level, equal)?,
         };
@@ -89,7 +102,7 @@ impl Node {
         for slot in &mut self.slots {
             match slot {
                 Slot::Empty => free = Some(slot),
-                Slot::Leaf(old) if old.hash == leaf.hash && equal(old.key) => {
+                Slot::Leaf(old) if old.hash() == leaf.hash() && equal(old.key) => {
                     return Ok(Some(core::mem::replace(&mut old.key, leaf.key)));
                 }
                 _ => {}
@@ -117,7 +130,7 @@ impl Node {
         let mut staying = 0;
         for (index, slot) in old.into_iter().enumerate() {
             match slot {
-                Slot::Leaf(leaf) if digit(leaf.hash, level) == shared => {
+                Slot::Leaf(leaf) if digit(leaf.hash(), level) == shared => {
                     child.slots[child.leaves] = Slot::Leaf(leaf);
                     child.leaves += 1;
                 }
@@ -128,7 +141,7 @@ impl Node {
                 other => self.slots[index] = other,
             }
         }
-        let result = if digit(leaf.hash, level) == shared {
+        let result = if digit(leaf.hash(), level) == shared {
             child.insert_packed(leaf, level + 1, equal)
         } else {
             stay[staying] = Some(leaf);
@@ -163,16 +176,16 @@ impl Node {
     fn shared_digit(&self, new: Leaf, level: u32) -> usize {
         let mut seen = [0u8; FAN_OUT];
         let leaves = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Leaf(leaf) => Some(leaf.hash),
+            Slot::Leaf(leaf) => Some(leaf.hash()),
             _ => None,
         });
-        for hash in leaves.clone().chain([new.hash]) {
+        for hash in leaves.clone().chain([new.hash()]) {
             seen[digit(hash, level)] += 1;
         }
         leaves
             .map(|hash| digit(hash, level))
             .find(|&digit| seen[digit] > 1)
-            .unwrap_or_else(|| digit(new.hash, level))
+            .unwrap_or_else(|| digit(new.hash(), level))
     }
 
     /// `assoc_array_delete`: remove, and fold what has become small enough for one
@@ -185,7 +198,7 @@ impl Node {
     ) -> Option<KeyIx> {
         let removed = match self.slots.get_mut(digit(hash, level)) {
             Some(Slot::Node(child)) if level < LEVELS => child.remove(hash, level + 1, equal)?,
-            _ => self.take(|leaf| leaf.hash == hash && equal(leaf.key))?,
+            _ => self.take(|leaf| leaf.hash() == hash && equal(leaf.key))?,
         };
         self.leaves -= 1;
         if self.leaves <= FAN_OUT && self.has_node() {
@@ -275,7 +288,7 @@ impl Node {
     ) -> ControlFlow<B> {
         for slot in &self.slots {
             match slot {
-                Slot::Leaf(leaf) if IndexHash(leaf.hash).is_keyring() => visit(leaf.key)?,
+                Slot::Leaf(leaf) if IndexHash(leaf.hash()).is_keyring() => visit(leaf.key)?,
                 Slot::Node(child) => child.each_keyring(visit)?,
                 _ => {}
             }
