@@ -74,8 +74,8 @@ fn measure_all(arguments: &Arguments) -> Result<()> {
     if std::io::stderr().is_terminal() {
         eprintln!("measuring for about {} ms", time.as_millis());
     }
-    let calls = measure_calls(time * 6 / 10)?;
-    let growth = growth::measure(time * 4 / 10)?;
+    let calls = measure_calls(time * 4 / 10)?;
+    let growth = growth::measure(time * 6 / 10)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&[calls, growth])?);
         return Ok(());
