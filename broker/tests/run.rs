@@ -117,8 +117,9 @@ fn signals_are_handed_on() {
     let script = "for s in HUP INT QUIT TERM USR1 USR2; do trap \"echo $s >> $0\" $s; done; \
                   echo ready >> $0; while ! grep -q end $0; do sleep 0.05; done; exit 9";
     let seen_text = || fs::read_to_string(&seen).unwrap_or_default();
-    let mut child =
-        Group(run(runtime.path(), &["sh", "-c", script, seen.to_str().unwrap()]).spawn().unwrap());
+    // A test runner started by nohup hands on an ignored HUP, which sh cannot trap.
+    let program = ["env", "--default-signal", "sh", "-c", script, seen.to_str().unwrap()];
+    let mut child = Group(run(runtime.path(), &program).spawn().unwrap());
     eventually("ready", || seen_text().contains("ready"));
     let all = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2"];
     for name in all {
