@@ -60,11 +60,12 @@ impl KeyService {
         (!self.store.get(found).is_revoked_or_invalidated()).then_some(found)
     }
 
-    /// ENOTDIR, EKEYREVOKED, EDQUOT (`__key_link_begin`).
+    /// Pays for a link that will take the place of the equal key in the ring, if there
+    /// is one. ENOTDIR, EKEYREVOKED, EDQUOT (`__key_link_begin`).
     pub(crate) fn prepare_link(
         &mut self,
         ring: KeyIx,
-        index: &Index<'_>,
+        displaces: Option<KeyIx>,
     ) -> Result<PreparedLink, Errno> {
         if !self.is_keyring(ring) {
             return Err(Errno::ENOTDIR);
@@ -72,7 +73,6 @@ impl KeyService {
         if self.store.get(ring).flags.revoked {
             return Err(Errno::EKEYREVOKED);
         }
-        let displaces = self.find_link(ring, index);
         if displaces.is_none() {
             let len = self.store.get(ring).data_len;
             self.reserve(ring, len + LINK_QUOTA_LEN)?;
@@ -146,10 +146,8 @@ impl KeyService {
 
     /// Links a key (`key_link`).
     pub(crate) fn link(&mut self, ring: KeyIx, key: KeyIx) -> Result<(), Errno> {
-        let store = &self.store;
-        let (key_type, description) = (store.get(key).key_type, store.get(key).description.clone());
-        let index = self.index(key_type, &description);
-        let link = self.prepare_link(ring, &index)?;
+        let displaces = self.find_link(ring, &Index::of(self.store.get(key)));
+        let link = self.prepare_link(ring, displaces)?;
         match self.check_link(ring, key) {
             Ok(()) => self.finish_link(link, key),
             Err(errno) => {
@@ -202,10 +200,8 @@ impl KeyService {
             return Err(Errno::ENOTDIR);
         }
         self.link_like(from, key)?;
-        let moved = self.store.get(key);
-        let description = moved.description.clone();
-        let index = self.index(moved.key_type, &description);
-        let link = self.prepare_link(to, &index)?;
+        let displaces = self.find_link(to, &Index::of(self.store.get(key)));
+        let link = self.prepare_link(to, displaces)?;
         let checked = match link.displaces {
             Some(_) if exclusive => Err(Errno::EEXIST),
             _ => self.check_link(to, key),

@@ -90,7 +90,7 @@ const POSSESSOR_ALL_BUT_SETATTR: Perm = Perm::POSSESSOR_ALL.without(Perm::posses
 /// `_uid.N` and `_uid_ses.N`: 1f3f0000.
 const USER_KEYRING_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x003f_0000));
 /// `_tid` and `_pid`: 3f010000.
-const TASK_KEYRING_PERM: Perm = Perm::POSSESSOR_ALL.with(Perm::user(Need::View));
+pub(crate) const TASK_KEYRING_PERM: Perm = Perm::POSSESSOR_ALL.with(Perm::user(Need::View));
 /// `_ses`: 3f030000.
 const SESSION_PERM: Perm = TASK_KEYRING_PERM.with(Perm::user(Need::Read));
 /// A named session: 3f130000.
@@ -220,7 +220,7 @@ impl KeyService {
             Some(ring) => Ok(ring),
             None if !create => Err(Errno::ENOKEY),
             None => {
-                let ring = self.task_keyring(call, b"_tid", Charge::Overrun)?;
+                let ring = self.task_keyring(call, b"_tid", TASK_KEYRING_PERM, Charge::Overrun)?;
                 self.task(call).rings.thread = Some(ring);
                 Ok(ring)
             }
@@ -236,7 +236,7 @@ impl KeyService {
             Some(ring) => Ok(ring),
             None if !create => Err(Errno::ENOKEY),
             None => {
-                let ring = self.task_keyring(call, b"_pid", Charge::Overrun)?;
+                let ring = self.task_keyring(call, b"_pid", TASK_KEYRING_PERM, Charge::Overrun)?;
                 self.task(call).rings.process = Some(ring);
                 Ok(ring)
             }
@@ -247,9 +247,9 @@ impl KeyService {
         &mut self,
         call: &Call<'_>,
         name: &[u8],
+        perm: Perm,
         charge: Charge,
     ) -> Result<KeyIx, Errno> {
-        let perm = if name == b"_ses" { SESSION_PERM } else { TASK_KEYRING_PERM };
         self.allocate_keyring(&NewKey {
             key_type: TypeIx::KEYRING,
             description: name,
@@ -290,7 +290,7 @@ impl KeyService {
     pub(crate) fn join_anonymous_session(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
         let first = self.task(call).rings.session.is_none();
         let charge = if first { Charge::Overrun } else { Charge::Limited };
-        let ring = self.task_keyring(call, b"_ses", charge)?;
+        let ring = self.task_keyring(call, b"_ses", SESSION_PERM, charge)?;
         self.install_session(call.caller.task, call.caller.ids, ring);
         Ok(ring)
     }

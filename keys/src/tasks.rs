@@ -1,14 +1,13 @@
 //! What fork, clone, execve and exit do to keyrings (`copy_creds`,
 //! `prepare_exec_creds`, `exit_creds`).
 
-use keyshim_abi::Perm;
 use keyshim_abi::caller::TaskId;
 
 use crate::TaskEvent;
 use crate::create::NewKey;
 use crate::key::KeyIx;
 use crate::key_type::TypeIx;
-use crate::process_keys::{Image, ImageIx, Subscriptions, Task};
+use crate::process_keys::{Image, ImageIx, Subscriptions, TASK_KEYRING_PERM, Task};
 use crate::quota::Charge;
 use crate::service::KeyService;
 
@@ -58,7 +57,7 @@ impl KeyService {
             description: b"_tid",
             uid: maker.ids.uid,
             gid: maker.ids.gid,
-            perm: Perm(0x3f01_0000),
+            perm: TASK_KEYRING_PERM,
             charge: Charge::Overrun,
             namespace,
         })

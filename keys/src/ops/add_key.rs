@@ -78,7 +78,8 @@ fn create_or_update(
     let invented = prep.description.take();
     let description = description.or(invented.as_deref()).ok_or(Errno::EINVAL)?;
     let index = service.index(type_ix, description);
-    let link = service.prepare_link(ring.key, &index)?;
+    let displaces = service.find_link(ring.key, &index);
+    let link = service.prepare_link(ring.key, displaces)?;
     let result = check_ring(service, call, ring, type_ix, &prep).and_then(|()| {
         let updatable = key_type.updater().and(service.find_key_to_update(ring.key, &index));
         match updatable {
