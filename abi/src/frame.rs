@@ -75,6 +75,9 @@ pub enum Message<'a> {
     /// Open a knob for writing: the reply brings a socket whose every message is a
     /// write to the knob.
     OpenKnob(Knob),
+    /// The calling thread is about to execute a program, which ends the connection.
+    /// The reply is empty; execve may still fail.
+    Execute,
 }
 
 /// The broker's answer to Hello.
@@ -90,6 +93,7 @@ const OPEN: u8 = 3;
 const OPEN_KNOB: u8 = 4;
 const WELCOME: u8 = 5;
 const REPLY: u8 = 6;
+const EXECUTE: u8 = 7;
 
 /// Bytes of a reply frame before its data, length included.
 pub const REPLY_HEAD_LEN: usize = LENGTH_LEN + 1 + 8;

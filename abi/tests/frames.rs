@@ -166,6 +166,7 @@ fn plain_message() -> impl Strategy<Value = Message<'static>> {
         Just(Message::Open(ProcFile::KeyUsers)),
         knob.clone().prop_map(|knob| Message::Open(ProcFile::Knob(knob))),
         knob.prop_map(Message::OpenKnob),
+        Just(Message::Execute),
     ]
 }
 

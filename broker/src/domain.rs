@@ -13,6 +13,7 @@ use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use crate::caller::LazyPrivileges;
+use crate::execution::Watch;
 use crate::fault::{CutOff, Fault};
 use crate::host;
 use crate::identity::Peer;
@@ -65,6 +66,8 @@ pub(crate) struct Domain {
     /// Ready when there is something to sweep.
     pub(crate) changes: Arc<Epoll>,
     pub(crate) orphans: Orphans,
+    /// Processes whose program may change unseen.
+    pub(crate) watched: Vec<Watch>,
     namespaces: Namespaces,
     knobs: Knobs,
     /// Connections whose threads have ended since somebody last asked.
@@ -81,6 +84,7 @@ impl Domain {
             tasks: Tasks::default(),
             changes: Arc::new(changes),
             orphans: Orphans::new(),
+            watched: Vec::new(),
             namespaces: Namespaces::new(),
             knobs: Knobs::default(),
             orphaned: Vec::new(),
@@ -91,6 +95,7 @@ impl Domain {
     /// knobs. Comes before every request, so that nobody sees the keys of a process
     /// that was waited for, or an old value of a knob that was written.
     pub(crate) fn sweep(&mut self) {
+        self.look_for_execves();
         let mut events = [EpollEvent::empty(); CHANGES_AT_ONCE];
         loop {
             let count = self.changes.wait(&mut events, EpollTimeout::ZERO).unwrap_or_default();
@@ -101,18 +106,24 @@ impl Domain {
                         self.pin_orphans(pid);
                         self.tasks.remove_process(pid, &mut ended);
                     }
+                    Change::Thread(task) if self.may_be_execve(task) => {}
                     Change::Thread(task) => self.tasks.remove_thread(task, &mut ended),
                     Change::Knob(number) => self.knobs.drain(number, &mut self.service),
                 }
             }
-            for &task in &ended.tasks {
-                self.report(TaskEvent::Exited { task });
-            }
-            self.orphaned.append(&mut ended.connections);
+            self.take_leave(ended);
             if count < CHANGES_AT_ONCE {
                 return;
             }
         }
+    }
+
+    /// Tells of the end of tasks.
+    pub(crate) fn take_leave(&mut self, mut ended: Ended) {
+        for &task in &ended.tasks {
+            self.report(TaskEvent::Exited { task });
+        }
+        self.orphaned.append(&mut ended.connections);
     }
 
     /// The connections that ended with their threads; whoever asks closes them.
@@ -152,6 +163,7 @@ impl Domain {
         data: &mut Vec<u8>,
     ) -> Result<Answer, CutOff> {
         self.sweep();
+        self.goes_on(task);
         self.materialise_before(task, request)?;
         let parent = match request {
             Request::SessionToParent => self.parent_of(task)?,
@@ -170,6 +182,8 @@ impl Domain {
         text: &mut Vec<u8>,
     ) -> Result<Answer, CutOff> {
         self.sweep();
+        self.goes_on(task);
+        self.materialise_before_listing();
         self.as_caller(task, None, |service, caller| {
             service.proc_read(host::now(), caller, file, text);
             Ok(0)
@@ -185,6 +199,7 @@ impl Domain {
         knob: Knob,
     ) -> Result<Result<OwnedFd, Errno>, CutOff> {
         self.sweep();
+        self.goes_on(task);
         let euid = self.as_caller(task, None, |_, caller| caller.ids.euid)?;
         if euid != Uid::ROOT {
             return Ok(Err(Errno::EACCES));

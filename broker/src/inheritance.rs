@@ -13,10 +13,14 @@ pub(crate) fn changes_inheritance(request: &Request<'_>) -> bool {
     )
 }
 
-/// True when the request may make a thread or process keyring.
-pub(crate) fn names_own_keyring(request: &Request<'_>) -> bool {
-    let is_own = |id: &KeyId| *id == KeyId::THREAD || *id == KeyId::PROCESS;
-    matches!(request, Request::SetReqkeyKeyring { .. }) || named(request).iter().any(is_own)
+/// True when the request may make a thread keyring.
+pub(crate) fn names_thread_keyring(request: &Request<'_>) -> bool {
+    matches!(request, Request::SetReqkeyKeyring { .. }) || named(request).contains(&KeyId::THREAD)
+}
+
+/// True when the request may make a process keyring.
+pub(crate) fn names_process_keyring(request: &Request<'_>) -> bool {
+    matches!(request, Request::SetReqkeyKeyring { .. }) || named(request).contains(&KeyId::PROCESS)
 }
 
 /// True when the request gives a session keyring to a caller that has none.
@@ -68,9 +72,9 @@ mod tests {
     fn a_session_may_come_from_any_place_of_a_request() {
         let key = KeyId(7);
         let link = Request::Link { key, keyring: KeyId::SESSION };
-        assert!(names_session(&link) && !names_own_keyring(&link));
+        assert!(names_session(&link) && !names_thread_keyring(&link));
         let to = Request::Move { key, from: KeyId::PROCESS, to: KeyId::SESSION, flags: 0 };
-        assert!(names_session(&to) && names_own_keyring(&to));
+        assert!(names_session(&to) && names_process_keyring(&to));
         assert!(!names_session(&Request::Read { key, room: None }));
     }
 }

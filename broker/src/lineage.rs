@@ -16,7 +16,10 @@ use keyshim_keys::TaskEvent;
 use crate::domain::Domain;
 use crate::fault::CutOff;
 use crate::identity::{self, Peer, ThreadRef};
-use crate::inheritance::{changes_inheritance, names_own_keyring, names_session};
+use crate::inheritance::{
+    changes_inheritance, names_process_keyring, names_session, names_thread_keyring,
+};
+use crate::proc::Image;
 use crate::tasks::Place;
 use crate::{orphans, proc, sys};
 
@@ -46,47 +49,21 @@ impl Domain {
             let pidfd = peer.pidfd.try_clone().map_err(|_| CutOff::Greedy)?;
             let parent = self.origin_of(peer, origin);
             self.take_up(pid, pidfd, parent)?;
+            self.tasks.hears(pid);
             self.orphans.note_run(pid);
             return self.known_or_started(place);
         }
-        let was_known = self.tasks.thread(place).is_some();
-        let task = self.known_or_started(place)?;
-        if was_known && origin == Origin::Fresh {
-            self.execed(task, place);
+        if origin == Origin::Fresh {
+            self.speaks_freshly(place);
         }
-        Ok(task)
+        self.known_or_started(place)
     }
 
-    fn execed(&mut self, task: TaskId, place: Place) {
-        if let Some(thread) = self.tasks.thread_mut(place) {
-            thread.is_settled = false;
-            thread.knows_siblings = false;
-        }
-        let image = proc::place(place.pid).and_then(|place| place.image);
-        let before = self.tasks.replace_image(place.pid, image);
-        if let Some(before) = before {
-            self.pin_image(task, place, before);
-        }
-        self.report(TaskEvent::Execed { task });
-    }
-
-    /// Takes up the descendants that still run the program from before an execve:
-    /// its file keeps the credentials that it was opened with, and their keyrings.
-    /// Where addresses are not random, those forked since are taken for such.
-    fn pin_image(&mut self, task: TaskId, place: Place, before: proc::Image) {
-        for (child, parent) in self.unknown_descendants(place) {
-            let image = proc::place(child).and_then(|place| place.image);
-            if image == Some(before) {
-                self.take_up_child(child, parent, task);
-            }
-        }
-    }
-
-    /// The living descendants between which and the thread nobody is known, each
+    /// The living descendants between which and the process nobody is known, each
     /// with its parent.
-    fn unknown_descendants(&self, place: Place) -> Vec<(u32, u32)> {
+    pub(crate) fn unknown_descendants(&self, pid: u32) -> Vec<(u32, u32)> {
         let mut found = Vec::new();
-        let mut waiting = vec![place];
+        let mut waiting = vec![Place { pid, tid: pid }];
         while let Some(Place { pid, tid }) = waiting.pop() {
             for child in proc::children(pid, tid) {
                 if self.tasks.knows_pid(child) || found.len() == DESCENDANTS_MAX {
@@ -119,12 +96,32 @@ impl Domain {
         pidfd: OwnedFd,
         parent: Option<TaskId>,
     ) -> Result<TaskId, CutOff> {
-        let ids = ThreadRef { pid, tid: pid, pidfd: pidfd.as_fd(), exact: true }.ids()?;
+        let Some(parent) = parent else {
+            let ids = ThreadRef { pid, tid: pid, pidfd: pidfd.as_fd(), exact: true }.ids()?;
+            let task = self.tasks.add_process(pid, pidfd, &self.changes)?;
+            self.report(TaskEvent::Appeared { task, ids });
+            return Ok(task);
+        };
+        self.notice_execve(parent);
+        let image = self.tasks.image(self.tasks.place(parent)?.pid);
+        self.take_up_sharing(pid, pidfd, parent, image)
+    }
+
+    /// Takes up a child of a process that runs that program. If it runs another one,
+    /// it has executed it since.
+    pub(crate) fn take_up_sharing(
+        &mut self,
+        pid: u32,
+        pidfd: OwnedFd,
+        parent: TaskId,
+        image: Option<Image>,
+    ) -> Result<TaskId, CutOff> {
         let task = self.tasks.add_process(pid, pidfd, &self.changes)?;
-        self.report(match parent {
-            Some(parent) => TaskEvent::Forked { parent, child: task },
-            None => TaskEvent::Appeared { task, ids },
-        });
+        self.report(TaskEvent::Forked { parent, child: task });
+        let own = self.tasks.image(pid);
+        if own.is_some() && image.is_some() && own != image {
+            self.report(TaskEvent::Execed { task });
+        }
         Ok(task)
     }
 
@@ -228,19 +225,30 @@ impl Domain {
         request: &Request<'_>,
     ) -> Result<(), CutOff> {
         let place = self.tasks.place(task)?;
+        let gains_ring = names_thread_keyring(request) && !self.service.has_thread_keyring(task)
+            || names_process_keyring(request) && !self.service.has_process_keyring(task);
         let gains_session = names_session(request) && !self.service.has_session(task);
         let thread = self.tasks.thread_mut(place).ok_or(CutOff::Gone)?;
-        let siblings = !thread.knows_siblings && names_own_keyring(request);
-        let first = !thread.is_settled;
-        thread.knows_siblings |= siblings;
-        thread.is_settled = true;
-        if siblings || first || gains_session {
+        let is_first = !std::mem::replace(&mut thread.is_settled, true);
+        let changes = is_first || gains_session || changes_inheritance(request);
+        if changes || gains_ring {
             self.materialise_threads(place);
         }
-        if first || gains_session || changes_inheritance(request) {
+        if changes {
             self.materialise_children(task, place);
         }
         Ok(())
+    }
+
+    /// Takes up the threads that have keyrings which a listing must show: those whose
+    /// makers had a thread keyring began with one.
+    pub(crate) fn materialise_before_listing(&mut self) {
+        for pid in self.tasks.pids() {
+            let has_ring = |&(_, task): &(u32, TaskId)| self.service.has_thread_keyring(task);
+            if self.tasks.known_threads(pid).iter().any(has_ring) {
+                self.materialise_threads(Place { pid, tid: pid });
+            }
+        }
     }
 
     fn materialise_threads(&mut self, place: Place) {
@@ -250,7 +258,7 @@ impl Domain {
         }
     }
 
-    fn materialise_children(&mut self, task: TaskId, place: Place) {
+    pub(crate) fn materialise_children(&mut self, task: TaskId, place: Place) {
         let mut waiting = vec![(task, place)];
         let mut taken = 0;
         while let Some((parent, place)) = waiting.pop() {
@@ -277,6 +285,7 @@ impl Domain {
             return Ok(None);
         }
         let Some((task, parent)) = self.known_parent(pid, place) else { return Ok(None) };
+        self.notice_execve(task);
         self.materialise_children(task, parent);
         let thread = self.tasks.thread_ref(parent)?;
         let Some(status) = thread.status() else { return Ok(None) };

@@ -18,6 +18,7 @@ mod connections;
 mod doctor;
 mod domain;
 mod door;
+mod execution;
 mod fault;
 mod hardening;
 mod host;

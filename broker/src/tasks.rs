@@ -22,8 +22,10 @@ pub(crate) struct Process {
     inode: u64,
     /// When it began, in clock ticks: a child is no older than its parent.
     started_ticks: u64,
-    /// The program that it ran when it last said so.
+    /// The program that it ran when it was last looked at.
     image: Option<proc::Image>,
+    /// It has not spoken since that program was noted.
+    is_unheard: bool,
     threads: BTreeMap<u32, Thread>,
 }
 
@@ -39,21 +41,11 @@ pub(crate) struct Thread {
     /// Its children so far are known. What it forks later can be asked about later,
     /// until its session changes.
     pub(crate) is_settled: bool,
-    /// The threads of its process were known when it first named its thread or
-    /// process keyring.
-    pub(crate) knows_siblings: bool,
 }
 
 impl Thread {
     fn new(task: TaskId, pidfd: Option<OwnedFd>) -> Thread {
-        Thread {
-            task,
-            pidfd,
-            token: None,
-            connections: Vec::new(),
-            is_settled: false,
-            knows_siblings: false,
-        }
+        Thread { task, pidfd, token: None, connections: Vec::new(), is_settled: false }
     }
 }
 
@@ -142,19 +134,63 @@ impl Tasks {
         self.processes.contains_key(&pid)
     }
 
+    /// The known processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.processes.keys().copied().collect()
+    }
+
     /// When a known process began, in clock ticks.
     pub(crate) fn started_ticks(&self, pid: u32) -> Option<u64> {
         self.processes.get(&pid).map(|process| process.started_ticks)
     }
 
-    /// Notes which program a known process runs now, and returns the one before.
-    pub(crate) fn replace_image(
-        &mut self,
-        pid: u32,
-        image: Option<proc::Image>,
-    ) -> Option<proc::Image> {
-        let process = self.processes.get_mut(&pid)?;
-        std::mem::replace(&mut process.image, image)
+    /// The program that a known process ran when it was last looked at.
+    pub(crate) fn image(&self, pid: u32) -> Option<proc::Image> {
+        self.processes.get(&pid)?.image
+    }
+
+    /// Notes which program a known process runs now.
+    pub(crate) fn replace_image(&mut self, pid: u32, image: Option<proc::Image>) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.image = image;
+            process.is_unheard = true;
+        }
+    }
+
+    /// A known process speaks: true when that is the first time since its program
+    /// was noted.
+    pub(crate) fn hears(&mut self, pid: u32) -> bool {
+        let process = self.processes.get_mut(&pid);
+        process.is_some_and(|process| std::mem::take(&mut process.is_unheard))
+    }
+
+    /// True while a known process has not ended.
+    pub(crate) fn is_alive(&self, pid: u32) -> bool {
+        self.processes.get(&pid).is_some_and(|process| identity::is_alive(process.pidfd.as_fd()))
+    }
+
+    /// After an execve, its thread goes on as the main one, and no other does.
+    pub(crate) fn survive_execve(&mut self, task: TaskId, ended: &mut Ended) {
+        let Ok(Place { pid, tid }) = self.place(task) else { return };
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let mut threads = std::mem::take(&mut process.threads);
+        if let Some(survivor) = threads.remove(&tid) {
+            let Thread { token, connections, .. } = survivor;
+            let survivor = Thread { token, connections, ..Thread::new(task, None) };
+            process.threads.insert(pid, survivor);
+            self.places.insert(task, Place { pid, tid: pid });
+        }
+        for thread in threads.into_values() {
+            self.forget(thread, ended);
+        }
+    }
+
+    /// Is told of the end of that thread no more.
+    pub(crate) fn forget_pidfd(&mut self, task: TaskId) {
+        let thread = self.place(task).ok().and_then(|place| self.thread_mut(place));
+        if let Some(thread) = thread {
+            thread.pidfd = None;
+        }
     }
 
     /// Takes up a process with its main thread, whose number it returns.
@@ -172,7 +208,9 @@ impl Tasks {
         let place = proc::place(pid);
         let started_ticks = place.map_or(0, |place| place.started_ticks);
         let image = place.and_then(|place| place.image);
-        self.processes.insert(pid, Process { pidfd, inode, started_ticks, image, threads });
+        let is_unheard = true;
+        let process = Process { pidfd, inode, started_ticks, image, is_unheard, threads };
+        self.processes.insert(pid, process);
         Ok(task)
     }
 

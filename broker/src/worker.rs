@@ -208,6 +208,10 @@ fn carry_out(
             Ok(descriptor) => (Ok(0), Some(descriptor)),
             Err(errno) => (Err(errno), None),
         },
+        Message::Execute => {
+            domain.announce_execve(task)?;
+            (Ok(0), None)
+        }
         Message::Hello { .. } => return Err(CutOff::Malformed),
     };
     let due = domain.service.next_collection();

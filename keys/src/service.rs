@@ -112,6 +112,27 @@ impl KeyService {
         session.is_some_and(|ring| !self.store.get(ring).flags.uid_keyring)
     }
 
+    /// True when this thread has a thread keyring.
+    #[must_use]
+    pub fn has_thread_keyring(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_some_and(|task| task.rings.thread.is_some())
+    }
+
+    /// True when this thread has a process keyring.
+    #[must_use]
+    pub fn has_process_keyring(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_some_and(|task| task.rings.process.is_some())
+    }
+
+    /// True when the program that this thread runs keeps a thread or process keyring
+    /// alive from before its execve.
+    #[must_use]
+    pub fn has_left_keyrings(&self, task: TaskId) -> bool {
+        let image = self.tasks.get(&task).and_then(|task| task.image);
+        let image = image.and_then(|image| self.images.get(&image));
+        image.is_some_and(|image| image.rings.thread.or(image.rings.process).is_some())
+    }
+
     /// How many keys there are, the registers and the users' own keyrings left out:
     /// what would be lost if the domain ended now.
     #[must_use]

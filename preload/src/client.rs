@@ -13,6 +13,7 @@ use keyshim_abi::request::{Payload, Request};
 use crate::door;
 use crate::fault::Fault;
 use crate::memory::{Further, OwnMemory};
+use crate::process;
 use crate::quiet::{Patience, Quiet};
 use crate::scratch::wipe;
 use crate::seat::Seat;
@@ -66,6 +67,19 @@ pub(crate) fn open_knob(knob: Knob) -> Result<Result<i32, Errno>, Fault> {
         }
     }
     Err(Fault::Unheard)
+}
+
+/// Tells the broker that this thread is about to execute a program, if the broker
+/// knows its process. It must hear of it from us: nobody else sees an execve.
+pub(crate) fn announce_execve() {
+    if !process::has_attached() {
+        return;
+    }
+    let quiet = Quiet::begin();
+    let mut seat = Seat::take();
+    let mut room = [0; 64];
+    // Unheard, it learns of it when the new program speaks.
+    let _ = converse(&mut seat, &quiet, &Message::Execute, &mut room, |_, _| {});
 }
 
 /// True when there is a broker; made certain by a connection.

@@ -11,6 +11,7 @@ use keyshim_abi::marshal::{Entry, RawCall};
 use keyshim_abi::uapi::NATIVE;
 
 use crate::client;
+use crate::exec_hooks;
 use crate::real::returned;
 use crate::road_hooks;
 use crate::sys;
@@ -64,6 +65,7 @@ pub unsafe extern "C" fn syscall(
         Some(raw) => returned(client::call(&raw)),
         None => {
             road_hooks::before(number);
+            exec_hooks::before(number);
             // SAFETY: the program's own call, unchanged.
             returned(unsafe { sys::bare(number, [a, b, c, d, e, f]) })
         }

@@ -9,7 +9,8 @@
 //!   paths of `/proc/keys`, `/proc/key-users` and the knobs under
 //!   `/proc/sys/kernel/keys/`; every other path goes straight on;
 //! - `chroot`, `unshare`, `setns`, `setuid` and its kin, `prctl`: the last chance to
-//!   connect to the broker. They do what they always did.
+//!   connect to the broker. They do what they always did;
+//! - `execve` and its kin, of which the broker is told before.
 //!
 //! # What is not
 //! Static programs, system calls by the bare instruction (Go), set-uid programs, a
@@ -20,8 +21,8 @@
 //! is cooperation, not a boundary.
 //!
 //! # How to read it
-//! [`hooks`], [`file_hooks`] and [`road_hooks`] are the names, without logic. A call goes through
-//! `client` (one exchange), which takes a `seat` (the thread's place: `slots`, or one
+//! [`hooks`], [`file_hooks`], [`road_hooks`] and [`exec_hooks`] are the names, without
+//! logic. A call goes through `client` (one exchange), which takes a `seat` (the thread's place: `slots`, or one
 //! for the time of the call), which gets in by the `door`; `process` tells whose memory
 //! it is. Below that: `socket`, `memory`, `scratch`, `quiet` (signals), `sys` (bare
 //! system calls). `start` and `environment` run when the library is loaded, `autostart`
@@ -39,6 +40,7 @@ mod autostart;
 mod client;
 mod door;
 mod environment;
+pub mod exec_hooks;
 mod fault;
 pub mod file_hooks;
 mod files;

@@ -9,7 +9,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::sys;
+use crate::{slots, sys};
 
 const PAGE_LEN: usize = 4096;
 
@@ -101,6 +101,13 @@ pub(crate) fn standing() -> Standing {
             return Standing::Guest { generation };
         }
     }
+}
+
+/// True when this process, and not only a parent of its, has talked to the broker.
+pub(crate) fn has_attached() -> bool {
+    let Some(page) = made_page() else { return false };
+    let (generation, owner) = unpack(page.load(Ordering::Acquire));
+    owner == sys::getpid() && slots::have_attached(generation)
 }
 
 fn page() -> Option<&'static AtomicU64> {

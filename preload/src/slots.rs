@@ -240,6 +240,13 @@ fn take_over(slot: &Slot, thread: usize, generation: u32, pid: u32) -> bool {
     taken
 }
 
+/// True when a thread of this process has talked to the broker.
+pub(crate) fn have_attached(generation: u32) -> bool {
+    let chunks = core::iter::once(Some(&FIRST[..])).chain((0..LATER.len()).map(later));
+    let mut slots = chunks.map_while(|chunk| chunk).flatten();
+    slots.any(|slot| slot.is_current(generation) && slot.origin.load(Relaxed) == SAME)
+}
+
 /// Closes every connection that was inherited from a parent. Its threads do not
 /// exist here, and a copy held open would hide from the broker that one has ended.
 pub(crate) fn let_parents_go(generation: u32) {

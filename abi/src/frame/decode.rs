@@ -1,8 +1,8 @@
 //! Bytes into values; whatever is not exactly a frame is refused.
 
 use super::{
-    CALL, HELLO, Malformed, Message, OPEN, OPEN_KNOB, Origin, REPLY, Token, VERSION, WELCOME,
-    Welcome, tag,
+    CALL, EXECUTE, HELLO, Malformed, Message, OPEN, OPEN_KNOB, Origin, REPLY, Token, VERSION,
+    WELCOME, Welcome, tag,
 };
 use crate::errno::Errno;
 use crate::perm::Perm;
@@ -105,6 +105,7 @@ pub fn decode_message(frame: &[u8]) -> Result<Message<'_>, Malformed> {
             Some(ProcFile::Knob(knob)) => Message::OpenKnob(knob),
             _ => return Err(Malformed),
         },
+        EXECUTE => Message::Execute,
         _ => return Err(Malformed),
     };
     reader.end()?;

@@ -1,8 +1,8 @@
 //! Values into bytes.
 
 use super::{
-    CALL, HELLO, LENGTH_LEN, Message, NoRoom, OPEN, OPEN_KNOB, Origin, REPLY, REPLY_HEAD_LEN,
-    Token, VERSION, WELCOME, WELCOME_LEN, Welcome, keyctl, tag,
+    CALL, EXECUTE, HELLO, LENGTH_LEN, Message, NoRoom, OPEN, OPEN_KNOB, Origin, REPLY,
+    REPLY_HEAD_LEN, Token, VERSION, WELCOME, WELCOME_LEN, Welcome, keyctl, tag,
 };
 use crate::procfs::ProcFile;
 use crate::reply::Answer;
@@ -113,6 +113,10 @@ pub fn encode_message<'a>(message: &Message<'a>, buffer: &mut [u8]) -> Result<En
         }
         Message::Open(file) => encode_file(OPEN, file, buffer),
         Message::OpenKnob(knob) => encode_file(OPEN_KNOB, ProcFile::Knob(knob), buffer),
+        Message::Execute => {
+            let writer = Writer::frame(buffer, EXECUTE)?;
+            Ok(Encoded { head_len: writer.finish(0), trailing: &[] })
+        }
     }
 }
 
