@@ -105,8 +105,7 @@ impl Domain {
             return self.executed(watch.pid, watch.task, image);
         }
         let Awaited::Execve { until, has_ended } = watch.what else { return Some(watch) };
-        // A process in execve has one thread: another one proves that it is not.
-        let is_over = has_ended && proc::threads(watch.pid).len() > 1;
+        let is_over = has_ended && self.has_siblings(watch);
         if !is_over && Instant::now() < until {
             return Some(watch);
         }
@@ -114,6 +113,15 @@ impl Domain {
             self.end_thread(watch.task);
         }
         None
+    }
+
+    /// True when another thread of the process lives, so that none is in execve. For a
+    /// moment the former main thread is still there, under the number of the one that
+    /// takes its place.
+    fn has_siblings(&self, watch: Watch) -> bool {
+        let Ok(former) = self.tasks.place(watch.task) else { return false };
+        let expected = [former.pid, former.tid];
+        proc::threads(watch.pid).iter().any(|tid| !expected.contains(tid))
     }
 
     /// The program of a known, living process; the inner `None` in the middle of an

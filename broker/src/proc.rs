@@ -74,7 +74,6 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Image {
     code: u64,
-    stack: u64,
     arguments: u64,
     environment_end: u64,
 }
@@ -91,7 +90,6 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
     let id = |number: usize| u32::try_from(field(number)?).ok();
     let image = Image {
         code: field(26)?,
-        stack: field(28)?,
         arguments: field(48)?,
         environment_end: field(51)?,
     };
@@ -100,8 +98,9 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
         group: id(5)?,
         session: id(6)?,
         started_ticks: field(22)?,
-        // Zero for whom we could not trace, and for kernel threads and zombies.
-        image: Some(image).filter(|image| image.stack != 0),
+        // One for whom we could not trace, zero for kernel threads, for zombies, and in
+        // execve, which writes this last of the three (`load_elf_binary`).
+        image: Some(image).filter(|image| image.code > 1),
     })
 }
 

@@ -68,12 +68,15 @@ pub struct ActorWorld {
     id_base: u32,
 }
 
-/// User ids that no other history of this run has, seven digits each so that texts
-/// with ids in them are of one length everywhere.
+/// User ids that no other history of this run has, and of another run only one long
+/// ago; seven digits each so that texts with ids in them are of one length everywhere.
 fn next_id_base() -> u32 {
+    const USERS_MAX: u32 = 16;
+    const BASES: u32 = 9_000_000 / USERS_MAX;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let turn = NEXT.fetch_add(1, Ordering::Relaxed) % 500;
-    1_000_000 + (std::process::id() % 1000 * 500 + turn) * 16
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+    let first = std::process::id().wrapping_mul(0x9e37_79b9);
+    1_000_000 + first.wrapping_add(turn) % BASES * USERS_MAX
 }
 
 /// The program of the actors, which is built beside the present one.
