@@ -88,11 +88,7 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let id = |number: usize| u32::try_from(field(number)?).ok();
-    let image = Image {
-        code: field(26)?,
-        arguments: field(48)?,
-        environment_end: field(51)?,
-    };
+    let image = Image { code: field(26)?, arguments: field(48)?, environment_end: field(51)? };
     Some(Place {
         parent: id(4)?,
         group: id(5)?,
