@@ -94,6 +94,13 @@ impl Domain {
         }
     }
 
+    /// True while somebody is in an execve, or may be.
+    pub(crate) fn awaits_execve(&self) -> bool {
+        let is_open = |watch: &Watch| watch.what != Awaited::End;
+        let is_half_done = |watch: &Watch| self.tasks.image(watch.pid).is_none();
+        self.watched.iter().any(|watch| is_open(watch) || is_half_done(watch))
+    }
+
     fn look_at(&mut self, watch: Watch) -> Option<Watch> {
         let image = self.image_now(watch.pid)?;
         let known = self.tasks.image(watch.pid);

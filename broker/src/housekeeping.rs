@@ -1,5 +1,5 @@
-//! The thread that does what nobody calls for: collects garbage when it is due, and
-//! cuts off clients that stall. It sleeps for as long as there is nothing of either.
+//! The thread that does what nobody calls for: collects garbage when it is due, looks
+//! how an execve came out, and cuts off clients that stall. It sleeps for as long as there is nothing of either.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +16,12 @@ use crate::server::{Lifetime, Server};
 /// long a client may be silent before its hello.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
+/// How soon to look whether an execve has happened, and how soon again.
+const EXECVE_LOOK: Duration = Duration::from_micros(500);
+/// Looks after which each further one takes twice as long to come: an execve that has
+/// not happened by then has failed, or waits for something.
+const EXECVE_LOOKS: u32 = 20;
+
 /// What a worker tells the housekeeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Note {
@@ -27,6 +33,8 @@ pub(crate) enum Note {
     Left = 4,
     /// The end.
     Stop = 8,
+    /// A thread is about to execute a program.
+    Execve = 16,
 }
 
 /// Notes that have not been read: each kind at most once, so that no number of
@@ -70,12 +78,14 @@ struct Agenda {
     stalled_since: Option<Instant>,
     /// Since when nobody has needed the server.
     idle_since: Option<Instant>,
+    /// The next look after an execve, and which it is.
+    execve: Option<(Instant, u32)>,
 }
 
 /// The housekeeper's life.
 pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
     let idle_since = is_mortal(server).then(Instant::now);
-    let mut agenda = Agenda { collection: None, stalled_since: None, idle_since };
+    let mut agenda = Agenda { collection: None, stalled_since: None, idle_since, execve: None };
     loop {
         let wait = agenda.next(server);
         let due = wait.map_or(never(), |at| after(at.saturating_duration_since(Instant::now())));
@@ -97,7 +107,8 @@ impl Agenda {
     fn next(&self, server: &Server) -> Option<Instant> {
         let stalled = self.stalled_since.map(|since| since + STALL_MAX);
         let idle = self.idle_since.map(|since| since + grace(server.lifetime));
-        [self.collection.map(until), stalled, idle].into_iter().flatten().min()
+        let execve = self.execve.map(|(at, _)| at);
+        [self.collection.map(until), stalled, idle, execve].into_iter().flatten().min()
     }
 
     fn take_note(&mut self, server: &Server, has: &impl Fn(Note) -> bool) {
@@ -108,13 +119,29 @@ impl Agenda {
             self.stalled_since = self.stalled_since.or(Some(Instant::now()));
             server.notes.is_watching.store(true, Ordering::SeqCst);
         }
+        if has(Note::Execve) {
+            self.execve = Some((Instant::now() + EXECVE_LOOK, 0));
+        }
         if has(Note::Left) && is_mortal(server) {
             self.idle_since = Some(Instant::now());
         }
     }
 
+    /// A second execve in silence must not be taken for the first.
+    fn look_after_execve(&mut self, server: &Server) {
+        let Some((at, turn)) = self.execve else { return };
+        let now = Instant::now();
+        if at <= now {
+            let mut domain = server.domain();
+            domain.look_for_execves();
+            let wait = EXECVE_LOOK * (1 << turn.saturating_sub(EXECVE_LOOKS).min(15));
+            self.execve = domain.awaits_execve().then_some((now + wait, turn + 1));
+        }
+    }
+
     /// Does what is due.
     fn look(&mut self, server: &Server) {
+        self.look_after_execve(server);
         if self.collection.is_some_and(|at| at <= host::now()) {
             self.collection = server.domain().collect();
             // The last key may have gone with it.

@@ -210,6 +210,7 @@ fn carry_out(
         },
         Message::Execute => {
             domain.announce_execve(task)?;
+            server.notes.leave(Note::Execve);
             (Ok(0), None)
         }
         Message::Hello { .. } => return Err(CutOff::Malformed),
