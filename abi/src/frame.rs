@@ -78,6 +78,12 @@ pub enum Message<'a> {
     /// The calling thread is about to execute a program, which ends the connection.
     /// The reply is empty; execve may still fail.
     Execute,
+    /// The calling thread, which is not the main one, is about to start another
+    /// (`done` is false), or has started it. The reply is empty.
+    StartThread {
+        /// True when it has been tried.
+        done: bool,
+    },
 }
 
 /// The broker's answer to Hello.
@@ -94,6 +100,7 @@ const OPEN_KNOB: u8 = 4;
 const WELCOME: u8 = 5;
 const REPLY: u8 = 6;
 const EXECUTE: u8 = 7;
+const START_THREAD: u8 = 8;
 
 /// Bytes of a reply frame before its data, length included.
 pub const REPLY_HEAD_LEN: usize = LENGTH_LEN + 1 + 8;

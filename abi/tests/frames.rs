@@ -167,6 +167,7 @@ fn plain_message() -> impl Strategy<Value = Message<'static>> {
         knob.clone().prop_map(|knob| Message::Open(ProcFile::Knob(knob))),
         knob.prop_map(Message::OpenKnob),
         Just(Message::Execute),
+        any::<bool>().prop_map(|done| Message::StartThread { done }),
     ]
 }
 

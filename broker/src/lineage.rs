@@ -77,13 +77,23 @@ impl Domain {
         found
     }
 
-    /// The thread's number; a thread that is new was started by the one that
-    /// stands for its process.
+    /// A thread that is not the main one says that it starts another, or has.
+    pub(crate) fn start_thread(&mut self, task: TaskId, done: bool) -> Result<(), CutOff> {
+        self.sweep();
+        self.goes_on(task);
+        let place = self.tasks.place(task)?;
+        self.materialise_threads(place);
+        self.tasks.set_maker(place.pid, (!done).then_some(task));
+        Ok(())
+    }
+
+    /// The thread's number; a thread that is new was started by the one that says
+    /// that it is at it, or that stands for its process.
     fn known_or_started(&mut self, place: Place) -> Result<TaskId, CutOff> {
         if let Some(thread) = self.tasks.thread(place) {
             return Ok(thread.task);
         }
-        let parent = self.tasks.representative(place.pid).ok_or(CutOff::Gone)?;
+        let parent = self.tasks.maker(place.pid).ok_or(CutOff::Gone)?;
         let child = self.tasks.add_thread(place, &self.changes)?;
         self.report(TaskEvent::ThreadStarted { parent, child });
         Ok(child)

@@ -27,6 +27,8 @@ pub(crate) struct Process {
     /// It has not spoken since that program was noted.
     is_unheard: bool,
     threads: BTreeMap<u32, Thread>,
+    /// The thread that is starting another, if it is not the main one.
+    maker: Option<TaskId>,
 }
 
 /// A known thread.
@@ -113,6 +115,19 @@ impl Tasks {
         let threads = &self.processes.get(&pid)?.threads;
         let main = threads.get(&pid).map(|thread| thread.task);
         main.or_else(|| threads.values().map(|thread| thread.task).min())
+    }
+
+    /// The thread that has started whichever of that process is not known yet.
+    pub(crate) fn maker(&self, pid: u32) -> Option<TaskId> {
+        let maker = self.processes.get(&pid)?.maker;
+        maker.filter(|task| self.places.contains_key(task)).or_else(|| self.representative(pid))
+    }
+
+    /// Notes which thread, if not the main one, is starting another.
+    pub(crate) fn set_maker(&mut self, pid: u32, maker: Option<TaskId>) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.maker = maker;
+        }
     }
 
     /// The known threads of a process.
@@ -208,8 +223,8 @@ impl Tasks {
         let place = proc::place(pid);
         let started_ticks = place.map_or(0, |place| place.started_ticks);
         let image = place.and_then(|place| place.image);
-        let is_unheard = true;
-        let process = Process { pidfd, inode, started_ticks, image, is_unheard, threads };
+        let (is_unheard, maker) = (true, None);
+        let process = Process { pidfd, inode, started_ticks, image, is_unheard, threads, maker };
         self.processes.insert(pid, process);
         Ok(task)
     }

@@ -213,6 +213,10 @@ fn carry_out(
             server.notes.leave(Note::Execve);
             (Ok(0), None)
         }
+        Message::StartThread { done } => {
+            domain.start_thread(task, *done)?;
+            (Ok(0), None)
+        }
         Message::Hello { .. } => return Err(CutOff::Malformed),
     };
     let due = domain.service.next_collection();

@@ -72,14 +72,28 @@ pub(crate) fn open_knob(knob: Knob) -> Result<Result<i32, Errno>, Fault> {
 /// Tells the broker that this thread is about to execute a program, if the broker
 /// knows its process. It must hear of it from us: nobody else sees an execve.
 pub(crate) fn announce_execve() {
-    if !process::has_attached() {
-        return;
+    if process::has_attached() {
+        tell(&Message::Execute);
     }
+}
+
+/// Tells the broker that this thread, not the main one, starts another or has, if such
+/// a thread has talked to it: the new one gets the keyrings of its maker. True when
+/// there is somebody to tell.
+pub(crate) fn announce_thread(done: bool) -> bool {
+    let is_told = process::has_attached_aside();
+    if is_told {
+        tell(&Message::StartThread { done });
+    }
+    is_told
+}
+
+/// Unheard, the broker makes out by itself what it can.
+fn tell(message: &Message<'_>) {
     let quiet = Quiet::begin();
     let mut seat = Seat::take();
     let mut room = [0; 64];
-    // Unheard, it learns of it when the new program speaks.
-    let _ = converse(&mut seat, &quiet, &Message::Execute, &mut room, |_, _| {});
+    let _ = converse(&mut seat, &quiet, message, &mut room, |_, _| {});
 }
 
 /// True when there is a broker; made certain by a connection.

@@ -6,7 +6,8 @@ use core::ffi::{CStr, c_int};
 use crate::real::set_errno;
 
 /// Defines a function under the C library's name. `ours` is an answer, or `None`
-/// for the next function of that name; `after` sees what that one found.
+/// for the next function of that name; `after` sees what that one found; `then` hears
+/// what `before` said, when that one is done.
 macro_rules! hook {
     ($name:ident($($arg:ident: $type:ty),*) -> $result:ty, ours $ours:expr, else $absent:expr) => {
         $crate::hook::hook!(@define $name($($arg: $type),*) -> $result, next, {
@@ -26,6 +27,16 @@ macro_rules! hook {
             // SAFETY: the program's own call, unchanged.
             let found = next.map_or_else($crate::hook::absent, |next| unsafe { next($($arg),*) });
             $after(found, errno_before)
+        });
+    };
+    ($name:ident($($arg:ident: $type:ty),*) -> $result:ty, before $before:expr, then $then:expr,
+        else $absent:expr) => {
+        $crate::hook::hook!(@define $name($($arg: $type),*) -> $result, next, {
+            let before = $before;
+            // SAFETY: the program's own call, unchanged.
+            let result = next.map_or_else(|| $absent, |next| unsafe { next($($arg),*) });
+            $then(before);
+            result
         });
     };
     (@define $name:ident($($arg:ident: $type:ty),*) -> $result:ty, $next:ident, $body:block) => {

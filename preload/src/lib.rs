@@ -10,7 +10,8 @@
 //!   `/proc/sys/kernel/keys/`; every other path goes straight on;
 //! - `chroot`, `unshare`, `setns`, `setuid` and its kin, `prctl`: the last chance to
 //!   connect to the broker. They do what they always did;
-//! - `execve` and its kin, of which the broker is told before.
+//! - `execve` and its kin, of which the broker is told before, and `pthread_create`, of
+//!   which it is told where it could not know whose keyrings the new thread begins with.
 //!
 //! # What is not
 //! Static programs, system calls by the bare instruction (Go), set-uid programs, a
@@ -21,10 +22,10 @@
 //! is cooperation, not a boundary.
 //!
 //! # How to read it
-//! [`hooks`], [`file_hooks`], [`road_hooks`] and [`exec_hooks`] are the names, without
-//! logic. A call goes through `client` (one exchange), which takes a `seat` (the thread's place: `slots`, or one
-//! for the time of the call), which gets in by the `door`; `process` tells whose memory
-//! it is. Below that: `socket`, `memory`, `scratch`, `quiet` (signals), `sys` (bare
+//! [`hooks`], [`file_hooks`], [`road_hooks`], [`exec_hooks`] and [`thread_hooks`] are the
+//! names, without logic. A call goes through `client` (one exchange), which takes a `seat`
+//! (the thread's place: `slots`, or one for the time of the call), which gets in by the
+//! `door`; `process` tells whose memory it is. Below that: `socket`, `memory`, `scratch`, `quiet` (signals), `sys` (bare
 //! system calls). `start` and `environment` run when the library is loaded, `autostart`
 //! when nobody answers.
 //!
@@ -58,6 +59,7 @@ mod socket;
 mod start;
 mod sys;
 mod text;
+pub mod thread_hooks;
 
 /// Nothing here panics by design; a mistake of ours must not go on in somebody
 /// else's process.

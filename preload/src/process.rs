@@ -105,9 +105,20 @@ pub(crate) fn standing() -> Standing {
 
 /// True when this process, and not only a parent of its, has talked to the broker.
 pub(crate) fn has_attached() -> bool {
-    let Some(page) = made_page() else { return false };
-    let (generation, owner) = unpack(page.load(Ordering::Acquire));
-    owner == sys::getpid() && slots::have_attached(generation)
+    own_generation().is_some_and(|(generation, _)| slots::have_attached(generation, |_| true))
+}
+
+/// True when this is not the main thread, and such a one has talked to the broker.
+pub(crate) fn has_attached_aside() -> bool {
+    own_generation().is_some_and(|(generation, pid)| {
+        sys::gettid() != pid && slots::have_attached(generation, |tid| tid != pid)
+    })
+}
+
+/// The generation and the process, if the memory is its own and has anything kept.
+fn own_generation() -> Option<(u32, u32)> {
+    let (generation, owner) = unpack(made_page()?.load(Ordering::Acquire));
+    (owner == sys::getpid()).then_some((generation, owner))
 }
 
 fn page() -> Option<&'static AtomicU64> {

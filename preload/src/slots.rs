@@ -240,11 +240,15 @@ fn take_over(slot: &Slot, thread: usize, generation: u32, pid: u32) -> bool {
     taken
 }
 
-/// True when a thread of this process has talked to the broker.
-pub(crate) fn have_attached(generation: u32) -> bool {
+/// True when a thread of this process with such a number has talked to the broker.
+pub(crate) fn have_attached(generation: u32, is_meant: impl Fn(u32) -> bool) -> bool {
     let chunks = core::iter::once(Some(&FIRST[..])).chain((0..LATER.len()).map(later));
     let mut slots = chunks.map_while(|chunk| chunk).flatten();
-    slots.any(|slot| slot.is_current(generation) && slot.origin.load(Relaxed) == SAME)
+    slots.any(|slot| {
+        slot.is_current(generation)
+            && slot.origin.load(Relaxed) == SAME
+            && is_meant(slot.tid.load(Relaxed))
+    })
 }
 
 /// Closes every connection that was inherited from a parent. Its threads do not

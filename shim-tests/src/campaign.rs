@@ -45,8 +45,6 @@ pub struct Tally {
     pub same: u64,
     /// Comparisons that an excuse cut short.
     pub cut: u64,
-    /// Histories that the preloaded library does not promise to follow.
-    pub passed_over: u64,
     /// Steps that were compared.
     pub steps: u64,
     /// A text for each difference.
@@ -97,18 +95,12 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(&Tally) + Sync)) -> Tally {
 }
 
 fn one(plan: &Plan, seed: u64, tally: &Mutex<Tally>) -> Result<()> {
-    let (recorded, flavour) = record(seed, plan.steps, plan.abilities, &plan.actor)?;
+    let recorded = record(seed, plan.steps, plan.abilities, &plan.actor)?;
     let (verdict, disordered) = compare_core(&recorded)?;
     if plan.core {
         note(plan, seed, &verdict, &recorded.history, &Other::Core, tally)?;
     }
     let Some(road) = &plan.second else { return Ok(()) };
-    if flavour.any_thread {
-        if let Ok(mut tally) = tally.lock() {
-            tally.passed_over += 1;
-        }
-        return Ok(());
-    }
     let verdict = compare_road(&recorded, disordered, road, &plan.actor)?;
     note(plan, seed, &verdict, &recorded.history, &Other::Road(road.clone()), tally)
 }

@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::model::Tasks;
 use crate::script;
 use crate::step::{Action, History};
-use crate::workload::{Abilities, Flavour, Workload};
+use crate::workload::{Abilities, Workload};
 use crate::world::World;
 use crate::world::actor::{ActorWorld, Road};
 use crate::world::core::CoreWorld;
@@ -83,12 +83,7 @@ fn present_second() -> i64 {
 }
 
 /// What a seed makes, on the kernel.
-pub fn record(
-    seed: u64,
-    steps: usize,
-    abilities: Abilities,
-    actor: &Path,
-) -> Result<(Recorded, Flavour)> {
+pub fn record(seed: u64, steps: usize, abilities: Abilities, actor: &Path) -> Result<Recorded> {
     let mut workload = Workload::new(seed, abilities)?;
     let flavour = workload.flavour();
     let start_second = present_second();
@@ -104,7 +99,7 @@ pub fn record(
         history.steps.push(step);
         seen.push(one);
     }
-    Ok((Recorded { history, seen, start_second }, flavour))
+    Ok(Recorded { history, seen, start_second })
 }
 
 /// A given history on the kernel.

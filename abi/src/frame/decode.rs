@@ -1,8 +1,8 @@
 //! Bytes into values; whatever is not exactly a frame is refused.
 
 use super::{
-    CALL, EXECUTE, HELLO, Malformed, Message, OPEN, OPEN_KNOB, Origin, REPLY, Token, VERSION,
-    WELCOME, Welcome, tag,
+    CALL, EXECUTE, HELLO, Malformed, Message, OPEN, OPEN_KNOB, Origin, REPLY, START_THREAD, Token,
+    VERSION, WELCOME, Welcome, tag,
 };
 use crate::errno::Errno;
 use crate::perm::Perm;
@@ -106,6 +106,7 @@ pub fn decode_message(frame: &[u8]) -> Result<Message<'_>, Malformed> {
             _ => return Err(Malformed),
         },
         EXECUTE => Message::Execute,
+        START_THREAD => Message::StartThread { done: reader.flag()? },
         _ => return Err(Malformed),
     };
     reader.end()?;

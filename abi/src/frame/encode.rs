@@ -2,7 +2,7 @@
 
 use super::{
     CALL, EXECUTE, HELLO, LENGTH_LEN, Message, NoRoom, OPEN, OPEN_KNOB, Origin, REPLY,
-    REPLY_HEAD_LEN, Token, VERSION, WELCOME, WELCOME_LEN, Welcome, keyctl, tag,
+    REPLY_HEAD_LEN, START_THREAD, Token, VERSION, WELCOME, WELCOME_LEN, Welcome, keyctl, tag,
 };
 use crate::procfs::ProcFile;
 use crate::reply::Answer;
@@ -115,6 +115,11 @@ pub fn encode_message<'a>(message: &Message<'a>, buffer: &mut [u8]) -> Result<En
         Message::OpenKnob(knob) => encode_file(OPEN_KNOB, ProcFile::Knob(knob), buffer),
         Message::Execute => {
             let writer = Writer::frame(buffer, EXECUTE)?;
+            Ok(Encoded { head_len: writer.finish(0), trailing: &[] })
+        }
+        Message::StartThread { done } => {
+            let mut writer = Writer::frame(buffer, START_THREAD)?;
+            writer.u8(u8::from(done))?;
             Ok(Encoded { head_len: writer.finish(0), trailing: &[] })
         }
     }

@@ -51,7 +51,7 @@ fn main() -> Result<ExitCode> {
     }
     if options.show {
         let abilities = kernel::abilities()?;
-        let (recorded, _) = record(options.seed, options.steps, abilities, &actor_program()?)?;
+        let recorded = record(options.seed, options.steps, abilities, &actor_program()?)?;
         print!("{}", recorded.script());
         return Ok(ExitCode::SUCCESS);
     }
