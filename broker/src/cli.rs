@@ -25,7 +25,7 @@ security boundary: a program that does not want to be caught is not caught.";
 const RUN_HELP: &str = "\
 Examples:
   keyshim run -- keyctl show
-  keyshim run -- sh -c 'keyctl add user a b @s; keyctl print %user:a'
+  keyshim run -- sh -c 'keyctl add user a b @u; keyctl print %user:a'
   keyshim run --domain build -- make test
 
 The exit status is the program's: 128 and the number if a signal ended it, 127 if
