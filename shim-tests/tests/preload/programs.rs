@@ -3,20 +3,22 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use once_cell::sync::OnceCell;
 
 /// A program that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Folder of the compiled programs.
 fn folder() -> Result<&'static Path> {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
-    std::fs::create_dir_all(&folder)?;
-    Ok(FOLDER.get_or_init(|| folder))
+    static FOLDER: OnceCell<PathBuf> = OnceCell::new();
+    let folder = FOLDER.get_or_try_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        std::fs::create_dir_all(&folder).map(|()| folder)
+    });
+    Ok(folder?)
 }
 
 /// Compiles a program, unless that was done since it was changed.
