@@ -1,5 +1,7 @@
 //! One key.
 
+use core::num::NonZeroU32;
+
 use keyshim_abi::caller::{Gid, Uid};
 use keyshim_abi::{Errno, Perm, Serial};
 use smallvec::SmallVec;
@@ -13,7 +15,18 @@ use crate::payload::Payload;
 /// Where a key lies in the store. Valid while somebody counts a use of the key;
 /// never leaves the crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct KeyIx(pub(crate) u32);
+pub(crate) struct KeyIx(NonZeroU32);
+
+impl KeyIx {
+    /// The key at that place, of which there are fewer than 2^32.
+    pub(crate) const fn at(place: u32) -> KeyIx {
+        KeyIx(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    pub(crate) const fn place(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// A key, and whether the caller possesses it (`key_ref_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

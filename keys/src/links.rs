@@ -7,11 +7,12 @@
 //! first link of an empty ring takes slot 0, each later one the *last* free slot.
 //! Larger rings split by the hash, whose secret differs at each boot. All that a
 //! program can count on then is that keyrings keep apart (`apart.rs`). Whatever has
-//! no order to keep is in hash tables, where a link is two reads away however many
-//! there are.
+//! no order to keep is in hash tables (`table.rs`), where a link is one read away
+//! however many there are.
 
 mod apart;
 mod slots;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -7,15 +7,9 @@
 
 use alloc::vec::Vec;
 
-use hashbrown::HashTable;
-
 use super::slots::Slots;
+use super::table::Table;
 use super::{IndexHash, Leaf, ORDERED_LINKS_MAX};
-
-/// A table of which less than one part in this many is used becomes smaller. It keeps
-/// room for twice its links, so that links must come or go in numbers before it is
-/// rebuilt again.
-const SPARSE: usize = 8;
 
 pub(super) struct Apart {
     keyrings: Bunch,
@@ -39,7 +33,7 @@ impl Apart {
     /// leave free (`assoc_array_gc`).
     pub(super) fn collected(&self) -> Slots {
         let mut root = self.others.slots.clone();
-        for &leaf in self.others.table.iter().chain(self.keyrings.leaves()) {
+        for &leaf in self.others.table.leaves().chain(self.keyrings.leaves()) {
             root.insert_first(leaf);
         }
         root
@@ -79,8 +73,8 @@ impl Apart {
     }
 
     #[cfg(test)]
-    pub(super) fn table_capacity(&self) -> usize {
-        self.keyrings.table.capacity() + self.others.table.capacity()
+    pub(super) fn places_len(&self) -> usize {
+        self.keyrings.table.places_len() + self.others.table.places_len()
     }
 }
 
@@ -88,17 +82,7 @@ impl Apart {
 #[derive(Default)]
 struct Bunch {
     slots: Slots,
-    table: HashTable<Leaf>,
-}
-
-/// Half a hash laid out for a table, which takes the place from the lowest bits and a
-/// tag from the highest. The hash was keyed with a secret: its bits need no mixing.
-fn spread(half: u32) -> u64 {
-    u64::from(half) << 32 | u64::from(half >> 1)
-}
-
-fn table_hash(leaf: &Leaf) -> u64 {
-    spread(leaf.hash)
+    table: Table,
 }
 
 impl Bunch {
@@ -115,35 +99,24 @@ impl Bunch {
     }
 
     fn leaves(&self) -> impl Iterator<Item = &Leaf> {
-        self.slots.leaves().chain(&self.table)
+        self.slots.leaves().chain(self.table.leaves())
     }
 
     fn find(&self, half: u32, wanted: impl Fn(&Leaf) -> bool) -> Option<&Leaf> {
-        self.slots.find(&wanted).or_else(|| self.table.find(spread(half), wanted))
+        self.slots.find(&wanted).or_else(|| self.table.find(half, wanted))
     }
 
     fn find_mut(&mut self, leaf: Leaf) -> Option<&mut Leaf> {
-        let in_slot = self.slots.find_mut(leaf);
-        in_slot.or_else(|| self.table.find_mut(table_hash(&leaf), |other| *other == leaf))
+        self.slots.find_mut(leaf).or_else(|| self.table.find_mut(leaf))
     }
 
     fn insert(&mut self, leaf: Leaf) {
         if !self.slots.insert_last(leaf) {
-            self.table.insert_unique(table_hash(&leaf), leaf, table_hash);
+            self.table.insert(leaf);
         }
     }
 
     fn remove(&mut self, leaf: Leaf) -> bool {
-        self.slots.remove(leaf) || self.remove_from_table(leaf)
-    }
-
-    fn remove_from_table(&mut self, leaf: Leaf) -> bool {
-        let found = self.table.find_entry(table_hash(&leaf), |other| *other == leaf);
-        let Ok(entry) = found else { return false };
-        entry.remove();
-        if self.table.len() < self.table.capacity() / SPARSE {
-            self.table.shrink_to(self.table.len() * 2, table_hash);
-        }
-        true
+        self.slots.remove(leaf) || self.table.remove(leaf)
     }
 }

@@ -16,20 +16,20 @@ fn hash(number: u32) -> IndexHash {
 }
 
 fn link(links: &mut Links, number: u32) {
-    links.insert(hash(number), KeyIx(number), None);
+    links.insert(hash(number), KeyIx::at(number), None);
 }
 
 fn unlink(links: &mut Links, number: u32) {
-    assert!(links.remove(hash(number), KeyIx(number)));
+    assert!(links.remove(hash(number), KeyIx::at(number)));
 }
 
 fn collect(links: &mut Links, number: u32) {
-    assert!(links.collect(hash(number), KeyIx(number)));
+    assert!(links.collect(hash(number), KeyIx::at(number)));
 }
 
 fn listed(links: &Links) -> Vec<u32> {
     let mut all = Vec::new();
-    links.each(&mut |key| all.push(key.0));
+    links.each(&mut |key| all.push(key.place()));
     all
 }
 
@@ -42,7 +42,7 @@ fn ring_of(numbers: impl IntoIterator<Item = u32>) -> Links {
 fn listed_rings(links: &Links) -> Vec<u32> {
     let mut all = Vec::new();
     let done: ControlFlow<()> = links.each_keyring(&mut |key| {
-        all.push(key.0 - RING);
+        all.push(key.place() - RING);
         ControlFlow::Continue(())
     });
     assert!(done.is_continue());
@@ -53,17 +53,17 @@ fn is_apart(links: &Links) -> bool {
     matches!(links.form, Form::Apart(_))
 }
 
-fn table_capacity(links: &Links) -> usize {
+fn places_len(links: &Links) -> usize {
     match &links.form {
         Form::Root(_) => 0,
-        Form::Apart(apart) => apart.table_capacity(),
+        Form::Apart(apart) => apart.places_len(),
     }
 }
 
 /// Where the links of an unsplit ring lie.
 fn slot_of(links: &Links, number: u32) -> Option<usize> {
     let Form::Root(root) = &links.form else { return None };
-    root.slot_of(Leaf::new(hash(number), KeyIx(number)))
+    root.slot_of(Leaf::new(hash(number), KeyIx::at(number)))
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn an_unlinked_or_cleared_ring_begins_at_slot_0_again() {
     assert_eq!(slot_of(&links, 7), Some(0));
     link(&mut links, 8);
     let mut dropped = Vec::new();
-    links.clear(|key| dropped.push(key.0));
+    links.clear(|key| dropped.push(key.place()));
     assert_eq!((dropped, links.len()), (std::vec![7, 8], 0));
     link(&mut links, 9);
     assert_eq!(slot_of(&links, 9), Some(0));
@@ -125,7 +125,7 @@ fn a_root_that_the_collector_emptied_stays_and_slot_15_comes_next() {
 #[test]
 fn an_equal_link_is_displaced_where_it_stands() {
     let mut links = ring_of(0..4);
-    links.insert(hash(2), KeyIx(99), Some(KeyIx(2)));
+    links.insert(hash(2), KeyIx::at(99), Some(KeyIx::at(2)));
     assert_eq!((listed(&links), links.len()), (std::vec![0, 3, 99, 1], 4));
 }
 
@@ -199,12 +199,12 @@ fn keys_of_one_hash_are_told_apart() {
     let one = IndexHash::new(0x1234_5678_9abc_def1, false);
     let mut links = Links::default();
     for number in 0..100 {
-        links.insert(one, KeyIx(number), None);
+        links.insert(one, KeyIx::at(number), None);
     }
     for number in 0..100 {
-        assert_eq!(links.find(one, |ix| ix.0 == number), Some(KeyIx(number)));
-        assert!(links.remove(one, KeyIx(number)));
-        assert_eq!(links.find(one, |ix| ix.0 == number), None);
+        assert_eq!(links.find(one, |ix| ix.place() == number), Some(KeyIx::at(number)));
+        assert!(links.remove(one, KeyIx::at(number)));
+        assert_eq!(links.find(one, |ix| ix.place() == number), None);
     }
     assert_eq!(links.len(), 0);
 }
@@ -212,11 +212,12 @@ fn keys_of_one_hash_are_told_apart() {
 #[test]
 fn a_ring_that_shrinks_gives_memory_back() {
     let mut links = ring_of(0..10_000);
-    let full = table_capacity(&links);
+    let full = places_len(&links);
     (100..10_000).for_each(|number| unlink(&mut links, number));
-    assert!(table_capacity(&links) * 4 < full);
+    assert!(places_len(&links) * 4 < full);
     assert_eq!(links.len(), 100);
-    (0..100).for_each(|number| assert!(links.find(hash(number), |ix| ix.0 == number).is_some()));
+    (0..100)
+        .for_each(|number| assert!(links.find(hash(number), |ix| ix.place() == number).is_some()));
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -247,13 +248,13 @@ fn compare(steps: &[Step], alike: u32) {
         match step {
             Step::Link(number) => {
                 let generation = model.len() as u32 + (number << 12);
-                let same = |ix: KeyIx| ix.0 >> 12 == number;
+                let same = |ix: KeyIx| ix.place() >> 12 == number;
                 let equal = links.find(hash(number), same);
-                links.insert(hash(number), KeyIx(generation), equal);
-                assert_eq!(equal, model.insert(number, KeyIx(generation)));
+                links.insert(hash(number), KeyIx::at(generation), equal);
+                assert_eq!(equal, model.insert(number, KeyIx::at(generation)));
             }
             Step::Unlink(number) => {
-                let linked = links.find(hash(number), |ix| ix.0 >> 12 == number);
+                let linked = links.find(hash(number), |ix| ix.place() >> 12 == number);
                 assert_eq!(linked, model.remove(&number));
                 assert!(linked.is_none_or(|key| links.remove(hash(number), key)));
             }
@@ -273,9 +274,9 @@ fn compare(steps: &[Step], alike: u32) {
     }
     let mut listed = listed(&links);
     listed.sort_unstable();
-    assert_eq!(listed, model.values().map(|key| key.0).collect::<Vec<_>>());
+    assert_eq!(listed, model.values().map(|key| key.place()).collect::<Vec<_>>());
     for (&number, &key) in &model {
-        assert_eq!(links.find(hash(number), |ix| ix.0 >> 12 == number), Some(key));
+        assert_eq!(links.find(hash(number), |ix| ix.place() >> 12 == number), Some(key));
     }
 }
 
