@@ -1,11 +1,9 @@
 //! A key's beginning and end: allocation, instantiation, charge, last use.
 
-use alloc::boxed::Box;
-
 use keyshim_abi::caller::{Gid, Uid};
 use keyshim_abi::{Errno, Perm};
 
-use crate::key::{Flags, Key, KeyIx, KeyState, Parents};
+use crate::key::{Description, Flags, Key, KeyIx, KeyState, Parents};
 use crate::key_type::{Preparsed, TypeIx};
 use crate::links::IndexHash;
 use crate::payload::Payload;
@@ -45,7 +43,7 @@ impl KeyService {
         Ok(self.store.insert(Key {
             serial,
             key_type: new.key_type,
-            description: Box::from(new.description),
+            description: Description::from_slice(new.description),
             hash: self.index(new.key_type, new.description).hash,
             state: KeyState::Uninstantiated,
             flags: Flags { in_quota, ..Flags::default() },

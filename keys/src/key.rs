@@ -1,9 +1,10 @@
 //! One key.
 
-use alloc::boxed::Box;
+use core::num::NonZeroU32;
 
 use keyshim_abi::caller::{Gid, Uid};
 use keyshim_abi::{Errno, Perm, Serial};
+use smallvec::SmallVec;
 
 use crate::Now;
 use crate::key_type::TypeIx;
@@ -14,7 +15,18 @@ use crate::payload::Payload;
 /// Where a key lies in the store. Valid while somebody counts a use of the key;
 /// never leaves the crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct KeyIx(pub(crate) u32);
+pub(crate) struct KeyIx(NonZeroU32);
+
+impl KeyIx {
+    /// The key at that place, of which there are fewer than 2^32.
+    pub(crate) const fn at(place: u32) -> KeyIx {
+        KeyIx(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    pub(crate) const fn place(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// A key, and whether the caller possesses it (`key_ref_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,21 +108,34 @@ impl Parents {
     }
 }
 
+/// Bytes up to which a description stands in the key itself, as nearly all do.
+const DESCRIPTION_INLINE_LEN: usize = 32;
+
+/// What a key is called. No secret: anybody who may view the key is told.
+pub(crate) type Description = SmallVec<[u8; DESCRIPTION_INLINE_LEN]>;
+
 /// A key (`struct key`).
+///
+/// In a domain of many keys, a search waits for memory and for little else. What it
+/// reads of a key is therefore in the first two of the three lines that a key takes:
+/// first what is asked of every key, then its name. Both arrive at once.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Key {
     pub(crate) serial: Serial,
+    /// Links and subscriptions that keep it alive.
+    pub(crate) usage: u32,
     pub(crate) key_type: TypeIx,
-    pub(crate) description: Box<[u8]>,
-    pub(crate) hash: IndexHash,
-    pub(crate) state: KeyState,
     pub(crate) flags: Flags,
+    pub(crate) state: KeyState,
     /// Who owns it.
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     pub(crate) perm: Perm,
     /// When it expires; revoking brings it forward to the present.
     pub(crate) expiry: Option<Now>,
+    pub(crate) hash: IndexHash,
+    pub(crate) description: Description,
     pub(crate) payload: Payload,
     /// Whose quota it counts against. Differs from `uid` only for a thread keyring
     /// whose thread has changed its ids.
@@ -119,8 +144,6 @@ pub(crate) struct Key {
     pub(crate) quota_len: u32,
     /// Bytes charged for the payload or the links.
     pub(crate) data_len: u32,
-    /// Links and subscriptions that keep it alive.
-    pub(crate) usage: u32,
     pub(crate) parents: Parents,
     pub(crate) restriction: Option<Restriction>,
     /// The user namespace in which a keyring's name can be joined.
@@ -165,5 +188,21 @@ impl Key {
 
     pub(crate) fn links(&self) -> Option<&crate::links::Links> {
         self.payload.links()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    const LINE: usize = 64;
+
+    #[test]
+    fn a_search_reads_two_lines_of_a_key_that_takes_three() {
+        assert_eq!(size_of::<Option<Key>>(), 3 * LINE);
+        assert!(offset_of!(Key, hash) < LINE);
+        assert!(offset_of!(Key, payload) <= 2 * LINE);
     }
 }

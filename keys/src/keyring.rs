@@ -119,21 +119,16 @@ impl KeyService {
         }
     }
 
-    /// Makes a link that has been prepared. ENOMEM in the one case that no honest
-    /// user can bring about, [`crate::links::HashExhausted`].
+    /// Makes a link that has been prepared.
     pub(crate) fn finish_link(&mut self, link: PreparedLink, key: KeyIx) -> Result<(), Errno> {
         let hash = self.store.get(key).hash;
-        let displaces = link.displaces;
         let links = self.store.get_mut(link.ring).payload.links_mut().ok_or(Errno::ENOTDIR)?;
-        if links.insert(hash, key, |ix| Some(ix) == displaces).is_err() {
-            self.cancel_link(link);
-            return Err(Errno::ENOMEM);
-        }
+        links.insert(hash, key, link.displaces);
         let links_len = links.len();
         self.order_is_undefined |= links_len > ORDERED_LINKS_MAX;
         self.hold(key);
         self.store.get_mut(key).parents.add(link.ring);
-        if let Some(old) = displaces {
+        if let Some(old) = link.displaces {
             self.unlinked(link.ring, old);
         }
         Ok(())
@@ -177,7 +172,7 @@ impl KeyService {
         let linked = self.link_like(ring, key)?;
         let hash = self.store.get(linked).hash;
         if let Some(links) = self.store.get_mut(ring).payload.links_mut() {
-            links.remove(hash, |ix| ix == linked);
+            links.remove(hash, linked);
         }
         self.unreserve_link(ring);
         self.unlinked(ring, linked);

@@ -1,42 +1,41 @@
-//! The links of one keyring, in the order in which Linux keeps them.
+//! The links of one keyring: in their order where it shows, in none where it does not.
 //!
 //! The kernel holds them in a radix tree of sixteen-way nodes over a hash of type
 //! and description (`lib/assoc_array.c`). Its shape shows: READ lists a ring, and
 //! a search visits nested rings, in slot order. While a ring has at most sixteen
 //! links, all of them lie in the root, and the order depends on history alone: the
 //! first link of an empty ring takes slot 0, each later one the *last* free slot.
-//! Larger rings split by the hash, whose secret differs at each boot, so that no
-//! program can count on their order. This is the same tree with the same rules;
-//! where the kernel shortens a path by a shortcut, here stands a chain of nodes,
-//! which lists the same.
+//! Larger rings split by the hash, whose secret differs at each boot. All that a
+//! program can count on then is that keyrings keep apart (`apart.rs`). Whatever has
+//! no order to keep is in hash tables (`table.rs`), where a link is one read away
+//! however many there are.
 
+mod apart;
+mod slots;
+mod table;
 #[cfg(test)]
 mod tests;
-mod tree;
 
+use core::mem;
 use core::ops::ControlFlow;
 
 use alloc::boxed::Box;
 
-use self::tree::{Leaf, Node, Slot};
+use self::apart::Apart;
+use self::slots::Slots;
 use crate::key::KeyIx;
 
 /// Links up to which the order of a ring depends on its history alone.
 pub(crate) const ORDERED_LINKS_MAX: usize = 16;
 
-/// The hash of a type and a description, placed so that keyrings have a lowest
-/// hexadecimal digit of zero and nothing else has (`hash_key_type_and_desc`).
+/// The hash of a type and a description. Its lowest bit is set for keyrings and for
+/// nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexHash(u64);
 
 impl IndexHash {
     pub(crate) fn new(hash: u64, is_keyring: bool) -> IndexHash {
-        let low = hash & 15;
-        IndexHash(match (is_keyring, low) {
-            (true, 1..) => hash.wrapping_add(hash << 4) & !15,
-            (false, 0) => hash | (hash >> 60) | 1,
-            _ => hash,
-        })
+        IndexHash(hash & !1 | u64::from(is_keyring))
     }
 
     pub(crate) fn bits(self) -> u64 {
@@ -44,78 +43,141 @@ impl IndexHash {
     }
 
     fn is_keyring(self) -> bool {
-        self.0 & 15 == 0
+        self.0 & 1 == 1
+    }
+
+    fn half(self) -> u32 {
+        self.0 as u32
     }
 }
 
-/// Why a link could not be stored: seventeen keys with one and the same 64-bit
-/// hash, which only somebody who knows the secret could arrange.
+/// One link. Half of the hash is enough to tell nearly all keys apart, and at eight
+/// bytes, eight links share a line of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HashExhausted;
+struct Leaf {
+    hash: u32,
+    key: KeyIx,
+}
+
+impl Leaf {
+    fn new(hash: IndexHash, key: KeyIx) -> Leaf {
+        Leaf { hash: hash.half(), key }
+    }
+
+    fn is_keyring(&self) -> bool {
+        self.hash & 1 == 1
+    }
+}
 
 /// The links of one keyring; only this crate can look inside.
 #[derive(Default)]
 pub struct Links {
-    root: Option<Box<Node>>,
+    /// There is a root, empty or not, so that the next link does not take slot 0.
+    rooted: bool,
+    form: Form,
+}
+
+enum Form {
+    Root(Slots),
+    Apart(Box<Apart>),
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form::Root(Slots::default())
+    }
 }
 
 impl Links {
     pub(crate) fn len(&self) -> usize {
-        self.root.as_ref().map_or(0, |root| root.leaves)
+        match &self.form {
+            Form::Root(slots) => slots.len(),
+            Form::Apart(apart) => apart.len(),
+        }
     }
 
     /// The linked key with that hash for which `equal` holds.
     pub(crate) fn find(&self, hash: IndexHash, equal: impl Fn(KeyIx) -> bool) -> Option<KeyIx> {
-        self.root.as_ref()?.find(hash.0, &equal)
+        let wanted = |leaf: &Leaf| leaf.hash == hash.half() && equal(leaf.key);
+        match &self.form {
+            Form::Root(slots) => slots.find(wanted),
+            Form::Apart(apart) => apart.find(hash, wanted),
+        }
+        .map(|leaf| leaf.key)
     }
 
-    /// Links a key in place of an equal one, which is returned, or anew.
-    pub(crate) fn insert(
-        &mut self,
-        hash: IndexHash,
-        key: KeyIx,
-        equal: impl Fn(KeyIx) -> bool,
-    ) -> Result<Option<KeyIx>, HashExhausted> {
-        let leaf = Leaf::new(hash.0, key);
-        match &mut self.root {
-            Some(root) => root.insert(leaf, 0, &equal),
-            None => {
-                self.root = Some(Node::with_first(leaf));
-                Ok(None)
+    /// Links a key, anew or where the equal one stands that it displaces.
+    pub(crate) fn insert(&mut self, hash: IndexHash, key: KeyIx, displaces: Option<KeyIx>) {
+        let leaf = Leaf::new(hash, key);
+        match displaces.and_then(|old| self.find_mut(Leaf::new(hash, old))) {
+            Some(place) => *place = leaf,
+            None => self.add(leaf),
+        }
+    }
+
+    fn find_mut(&mut self, leaf: Leaf) -> Option<&mut Leaf> {
+        match &mut self.form {
+            Form::Root(slots) => slots.find_mut(leaf),
+            Form::Apart(apart) => apart.find_mut(leaf),
+        }
+    }
+
+    fn add(&mut self, leaf: Leaf) {
+        let is_first = !mem::replace(&mut self.rooted, true);
+        let root = match &mut self.form {
+            Form::Root(root) => root,
+            Form::Apart(apart) => return apart.insert(leaf),
+        };
+        let placed = if is_first { root.insert_first(leaf) } else { root.insert_last(leaf) };
+        if !placed {
+            self.form = Form::Apart(Box::new(Apart::split(root, leaf)));
+        }
+    }
+
+    /// Removes a link (UNLINK, MOVE). The root goes with its last link.
+    pub(crate) fn remove(&mut self, hash: IndexHash, key: KeyIx) -> bool {
+        let removed = self.take(Leaf::new(hash, key));
+        match &self.form {
+            Form::Root(slots) => self.rooted = slots.len() > 0,
+            Form::Apart(apart) if apart.len() <= ORDERED_LINKS_MAX => {
+                self.form = Form::Root(apart.folded());
             }
+            Form::Apart(_) => {}
         }
+        removed
     }
 
-    /// Removes the link for which `equal` holds (UNLINK, MOVE, displacement).
-    pub(crate) fn remove(
-        &mut self,
-        hash: IndexHash,
-        equal: impl Fn(KeyIx) -> bool,
-    ) -> Option<KeyIx> {
-        let root = self.root.as_mut()?;
-        let removed = root.remove(hash.0, 0, &equal)?;
-        if root.leaves == 0 {
-            self.root = None;
-        }
-        Some(removed)
-    }
-
-    /// Removes a link as the garbage collector does: an emptied root stays, so that
-    /// the next link does not take slot 0 (`assoc_array_gc`).
+    /// Removes a link as the garbage collector does: an emptied root stays
+    /// (`assoc_array_gc`).
     pub(crate) fn collect(&mut self, hash: IndexHash, key: KeyIx) -> bool {
-        self.root.as_mut().is_some_and(|root| root.collect(hash.0, 0, key))
+        let removed = self.take(Leaf::new(hash, key));
+        if let Form::Apart(apart) = &self.form
+            && apart.len() <= ORDERED_LINKS_MAX
+        {
+            self.form = Form::Root(apart.collected());
+        }
+        removed
+    }
+
+    fn take(&mut self, leaf: Leaf) -> bool {
+        match &mut self.form {
+            Form::Root(slots) => slots.remove(leaf),
+            Form::Apart(apart) => apart.remove(leaf),
+        }
     }
 
     /// Drops every link, each after `put` has heard of it.
     pub(crate) fn clear(&mut self, mut put: impl FnMut(KeyIx)) {
         self.each(&mut put);
-        self.root = None;
+        *self = Links::default();
     }
 
     /// Every linked key, in the order of READ (`assoc_array_iterate`).
     pub(crate) fn each(&self, visit: &mut dyn FnMut(KeyIx)) {
-        if let Some(root) = &self.root {
-            root.each(visit);
+        let visit = |leaf: &Leaf| visit(leaf.key);
+        match &self.form {
+            Form::Root(slots) => slots.leaves().for_each(visit),
+            Form::Apart(apart) => apart.leaves().for_each(visit),
         }
     }
 
@@ -125,19 +187,12 @@ impl Links {
         &self,
         visit: &mut dyn FnMut(KeyIx) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let Some(root) = &self.root else { return ControlFlow::Continue(()) };
-        // Once slot 0 of the root is a node, every keyring lies behind it; until
-        // then none lies behind any other.
-        if let Slot::Node(first) = &root.slots[0] {
-            return first.each_keyring(visit);
-        }
-        for slot in &root.slots {
-            if let Slot::Leaf(leaf) = slot
-                && IndexHash(leaf.hash()).is_keyring()
-            {
-                visit(leaf.key)?;
+        let mut visit = |leaf: &Leaf| visit(leaf.key);
+        match &self.form {
+            Form::Root(slots) => {
+                slots.leaves().filter(|leaf| leaf.is_keyring()).try_for_each(&mut visit)
             }
+            Form::Apart(apart) => apart.keyrings().try_for_each(&mut visit),
         }
-        ControlFlow::Continue(())
     }
 }

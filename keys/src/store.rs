@@ -39,7 +39,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn get(&self, ix: KeyIx) -> &Key {
-        match self.places.get(ix.0 as usize) {
+        match self.places.get(ix.place() as usize) {
             Some(Some(key)) => key,
             // A place is only named by those who count as its users.
             _ => unreachable!("a key in use is in its place"),
@@ -47,7 +47,7 @@ impl Store {
     }
 
     pub(crate) fn get_mut(&mut self, ix: KeyIx) -> &mut Key {
-        match self.places.get_mut(ix.0 as usize) {
+        match self.places.get_mut(ix.place() as usize) {
             Some(Some(key)) => key,
             _ => unreachable!("a key in use is in its place"),
         }
@@ -77,12 +77,12 @@ impl Store {
         let serial = key.serial;
         let ix = match self.free.pop() {
             Some(ix) => {
-                self.places[ix.0 as usize] = Some(key);
+                self.places[ix.place() as usize] = Some(key);
                 ix
             }
             None => {
                 self.places.push(Some(key));
-                KeyIx((self.places.len() - 1) as u32)
+                KeyIx::at((self.places.len() - 1) as u32)
             }
         };
         self.by_serial.insert(serial, ix);
@@ -90,7 +90,7 @@ impl Store {
     }
 
     pub(crate) fn remove(&mut self, ix: KeyIx) -> Option<Key> {
-        let key = self.places.get_mut(ix.0 as usize)?.take()?;
+        let key = self.places.get_mut(ix.place() as usize)?.take()?;
         self.by_serial.remove(&key.serial);
         self.free.push(ix);
         Some(key)
@@ -100,7 +100,7 @@ impl Store {
         self.places
             .iter()
             .enumerate()
-            .filter_map(|(at, place)| place.as_ref().map(|key| (KeyIx(at as u32), key)))
+            .filter_map(|(at, place)| place.as_ref().map(|key| (KeyIx::at(at as u32), key)))
     }
 
     /// Every key by ascending serial.

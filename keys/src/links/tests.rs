@@ -1,5 +1,6 @@
 //! The order of small rings, and that no size loses a link.
 
+use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -7,28 +8,28 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The hash of a test key: spread over the first digit, never a keyring's.
+/// Test keys from this number on are keyrings.
+const RING: u32 = 1 << 30;
+
 fn hash(number: u32) -> IndexHash {
-    IndexHash::new(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, false)
+    IndexHash::new(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15), number >= RING)
 }
 
 fn link(links: &mut Links, number: u32) {
-    let key = KeyIx(number);
-    assert_eq!(links.insert(hash(number), key, |ix| ix == key), Ok(None));
+    links.insert(hash(number), KeyIx::at(number), None);
 }
 
 fn unlink(links: &mut Links, number: u32) {
-    let key = KeyIx(number);
-    assert_eq!(links.remove(hash(number), |ix| ix == key), Some(key));
+    assert!(links.remove(hash(number), KeyIx::at(number)));
 }
 
 fn collect(links: &mut Links, number: u32) {
-    assert!(links.collect(hash(number), KeyIx(number)));
+    assert!(links.collect(hash(number), KeyIx::at(number)));
 }
 
 fn listed(links: &Links) -> Vec<u32> {
     let mut all = Vec::new();
-    links.each(&mut |key| all.push(key.0));
+    links.each(&mut |key| all.push(key.place()));
     all
 }
 
@@ -38,10 +39,31 @@ fn ring_of(numbers: impl IntoIterator<Item = u32>) -> Links {
     links
 }
 
+fn listed_rings(links: &Links) -> Vec<u32> {
+    let mut all = Vec::new();
+    let done: ControlFlow<()> = links.each_keyring(&mut |key| {
+        all.push(key.place() - RING);
+        ControlFlow::Continue(())
+    });
+    assert!(done.is_continue());
+    all
+}
+
+fn is_apart(links: &Links) -> bool {
+    matches!(links.form, Form::Apart(_))
+}
+
+fn places_len(links: &Links) -> usize {
+    match &links.form {
+        Form::Root(_) => 0,
+        Form::Apart(apart) => apart.places_len(),
+    }
+}
+
 /// Where the links of an unsplit ring lie.
 fn slot_of(links: &Links, number: u32) -> Option<usize> {
-    let root = links.root.as_ref()?;
-    root.slots.iter().position(|slot| matches!(slot, Slot::Leaf(leaf) if leaf.key.0 == number))
+    let Form::Root(root) = &links.form else { return None };
+    root.slot_of(Leaf::new(hash(number), KeyIx::at(number)))
 }
 
 #[test]
@@ -83,7 +105,7 @@ fn an_unlinked_or_cleared_ring_begins_at_slot_0_again() {
     assert_eq!(slot_of(&links, 7), Some(0));
     link(&mut links, 8);
     let mut dropped = Vec::new();
-    links.clear(|key| dropped.push(key.0));
+    links.clear(|key| dropped.push(key.place()));
     assert_eq!((dropped, links.len()), (std::vec![7, 8], 0));
     link(&mut links, 9);
     assert_eq!(slot_of(&links, 9), Some(0));
@@ -103,73 +125,99 @@ fn a_root_that_the_collector_emptied_stays_and_slot_15_comes_next() {
 #[test]
 fn an_equal_link_is_displaced_where_it_stands() {
     let mut links = ring_of(0..4);
-    let displaced = links.insert(hash(2), KeyIx(99), |ix| ix == KeyIx(2));
-    assert_eq!(displaced, Ok(Some(KeyIx(2))));
+    links.insert(hash(2), KeyIx::at(99), Some(KeyIx::at(2)));
     assert_eq!((listed(&links), links.len()), (std::vec![0, 3, 99, 1], 4));
 }
 
 #[test]
-fn the_seventeenth_link_splits_and_back_at_sixteen_one_node_holds_all() {
+fn the_seventeenth_link_splits_and_back_at_sixteen_one_root_holds_all() {
     let mut links = ring_of(0..16);
-    let has_node = |links: &Links| {
-        links.root.iter().any(|r| r.slots.iter().any(|s| matches!(s, Slot::Node(_))))
-    };
-    assert!(!has_node(&links));
+    assert!(!is_apart(&links));
     link(&mut links, 16);
-    assert!(has_node(&links));
+    assert!(is_apart(&links));
     let mut all = listed(&links);
     let order = all.clone();
     all.sort_unstable();
     assert_eq!(all, (0..17).collect::<Vec<_>>());
     unlink(&mut links, 5);
-    assert!(!has_node(&links));
+    assert!(!is_apart(&links));
     let left: Vec<_> = order.into_iter().filter(|&number| number != 5).collect();
     assert_eq!(listed(&links), left, "folded in listing order, from slot 0 up");
 }
 
+/// Two keyrings, the first in slot 0, and keys 0 to 14: more than a root holds.
+fn split_with_rings() -> Links {
+    ring_of([RING, RING + 1].into_iter().chain(0..15))
+}
+
+#[test]
+fn a_split_keeps_the_order_of_keyrings_and_of_up_to_fifteen_others() {
+    let mut links = split_with_rings();
+    assert_eq!(listed_rings(&links), [0, 1]);
+    let others: Vec<u32> = (0..14).rev().chain([14]).collect();
+    let all: Vec<u32> = others.iter().copied().chain([RING, RING + 1]).collect();
+    assert_eq!(listed(&links), all, "others lie in the root, keyrings below");
+    link(&mut links, RING + 2);
+    link(&mut links, RING + 3);
+    assert_eq!(listed_rings(&links), [0, 1, 3, 2]);
+    unlink(&mut links, 9);
+    link(&mut links, 20);
+    let refilled: Vec<u32> = others.iter().map(|&n| if n == 9 { 20 } else { n }).collect();
+    assert_eq!(listed(&links)[..15], refilled);
+}
+
+#[test]
+fn unlinking_folds_the_keyrings_behind_the_others() {
+    let mut links = split_with_rings();
+    unlink(&mut links, 13);
+    assert_eq!(slot_of(&links, 12), Some(0));
+    assert_eq!(slot_of(&links, RING), Some(14));
+    assert_eq!(slot_of(&links, RING + 1), Some(15));
+}
+
+#[test]
+fn collecting_folds_the_keyrings_into_the_first_free_slots() {
+    let mut links = split_with_rings();
+    collect(&mut links, 10);
+    assert_eq!(slot_of(&links, 13), Some(1), "the others stay where they are");
+    assert_eq!(slot_of(&links, RING), Some(0));
+    assert_eq!(slot_of(&links, RING + 1), Some(4));
+}
+
 #[test]
 fn every_keyring_is_visited_once_wherever_it_lies() {
-    let ring_hash = |n: u32| IndexHash::new(u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15), true);
     for rings in [1, 3, 16, 17, 200] {
-        let mut links = Links::default();
-        for number in 0..rings {
-            assert_eq!(links.insert(ring_hash(number), KeyIx(number), |_| false), Ok(None));
-            link(&mut links, 1000 + number);
-        }
-        let mut visited = Vec::new();
-        let done: ControlFlow<()> = links.each_keyring(&mut |key| {
-            visited.push(key.0);
-            ControlFlow::Continue(())
-        });
-        assert!(done.is_continue());
+        let links = ring_of((0..rings).flat_map(|number| [RING + number, number]));
+        let mut visited = listed_rings(&links);
         visited.sort_unstable();
         assert_eq!(visited, (0..rings).collect::<Vec<_>>(), "{rings} rings");
     }
 }
 
 #[test]
-fn seventeen_keys_of_one_hash_are_refused_without_harm_to_the_sixteen() {
+fn keys_of_one_hash_are_told_apart() {
     let one = IndexHash::new(0x1234_5678_9abc_def1, false);
     let mut links = Links::default();
-    for number in 0..16 {
-        assert_eq!(links.insert(one, KeyIx(number), |_| false), Ok(None));
+    for number in 0..100 {
+        links.insert(one, KeyIx::at(number), None);
     }
-    assert_eq!(links.insert(one, KeyIx(16), |_| false), Err(HashExhausted));
-    let mut all = listed(&links);
-    all.sort_unstable();
-    assert_eq!(all, (0..16).collect::<Vec<_>>());
-    assert_eq!(links.len(), 16);
-    for number in 0..8 {
-        assert_eq!(links.find(one, |ix| ix.0 == number), Some(KeyIx(number)));
-        assert_eq!(links.remove(one, |ix| ix.0 == number), Some(KeyIx(number)));
-        assert!(links.collect(one, KeyIx(number + 8)));
+    for number in 0..100 {
+        assert_eq!(links.find(one, |ix| ix.place() == number), Some(KeyIx::at(number)));
+        assert!(links.remove(one, KeyIx::at(number)));
+        assert_eq!(links.find(one, |ix| ix.place() == number), None);
     }
     assert_eq!(links.len(), 0);
 }
 
 #[test]
-fn a_slot_takes_sixteen_bytes() {
-    assert_eq!(size_of::<Slot>(), 16);
+fn a_ring_that_shrinks_gives_memory_back() {
+    let mut links = ring_of(0..10_000);
+    let full = places_len(&links);
+    (100..10_000).for_each(|number| unlink(&mut links, number));
+    assert!(places_len(&links) * 4 < full);
+    assert_eq!(links.len(), 100);
+    (0..100)
+        .for_each(|number| assert!(links.find(hash(number), |ix| ix.place() == number).is_some()));
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -190,23 +238,25 @@ fn steps(numbers: u32) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1000..3000)
 }
 
-/// The same steps on a map, with every answer compared; then every link is found,
-/// and the counts of all nodes are right. `alike` bits of the hashes are the same.
+/// The same steps on a map, with every answer compared; then every link is found.
+/// Each third key is a keyring; `alike` low bits of the hashes are the same.
 fn compare(steps: &[Step], alike: u32) {
-    let hash = |number: u32| IndexHash::new(hash(number).bits() << alike | 1, false);
+    let hash = |number: u32| IndexHash::new(hash(number).bits() << alike, number % 3 == 0);
     let mut links = Links::default();
     let mut model = BTreeMap::new();
     for &step in steps {
         match step {
             Step::Link(number) => {
                 let generation = model.len() as u32 + (number << 12);
-                let same = |ix: KeyIx| ix.0 >> 12 == number;
-                let displaced = links.insert(hash(number), KeyIx(generation), same);
-                assert_eq!(displaced, Ok(model.insert(number, KeyIx(generation))));
+                let same = |ix: KeyIx| ix.place() >> 12 == number;
+                let equal = links.find(hash(number), same);
+                links.insert(hash(number), KeyIx::at(generation), equal);
+                assert_eq!(equal, model.insert(number, KeyIx::at(generation)));
             }
             Step::Unlink(number) => {
-                let removed = links.remove(hash(number), |ix| ix.0 >> 12 == number);
-                assert_eq!(removed, model.remove(&number));
+                let linked = links.find(hash(number), |ix| ix.place() >> 12 == number);
+                assert_eq!(linked, model.remove(&number));
+                assert!(linked.is_none_or(|key| links.remove(hash(number), key)));
             }
             Step::Collect(number) => {
                 let key = model.remove(&number);
@@ -224,23 +274,10 @@ fn compare(steps: &[Step], alike: u32) {
     }
     let mut listed = listed(&links);
     listed.sort_unstable();
-    assert_eq!(listed, model.values().map(|key| key.0).collect::<Vec<_>>());
+    assert_eq!(listed, model.values().map(|key| key.place()).collect::<Vec<_>>());
     for (&number, &key) in &model {
-        assert_eq!(links.find(hash(number), |ix| ix.0 >> 12 == number), Some(key));
+        assert_eq!(links.find(hash(number), |ix| ix.place() >> 12 == number), Some(key));
     }
-    links.root.iter().for_each(|root| check_counts(root));
-}
-
-fn check_counts(node: &Node) {
-    let below = node.slots.iter().map(|slot| match slot {
-        Slot::Empty => 0,
-        Slot::Leaf(_) => 1,
-        Slot::Node(child) => {
-            check_counts(child);
-            child.leaves
-        }
-    });
-    assert_eq!(below.sum::<usize>(), node.leaves);
 }
 
 proptest! {
@@ -257,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn a_ring_of_hashes_that_begin_alike_loses_nothing(steps in steps(300)) {
+    fn a_ring_of_hashes_that_end_alike_loses_nothing(steps in steps(300)) {
         compare(&steps, 32);
     }
 }
