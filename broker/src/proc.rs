@@ -48,7 +48,8 @@ fn parse(text: &str) -> Option<Status> {
         },
         groups: numbers("Groups")?,
         effective: u64::from_str_radix(field("CapEff")?, 16).ok()?,
-        innermost_tid: *numbers("NSpid")?.last()?,
+        // A kernel without pid namespaces does not say.
+        innermost_tid: *numbers("NSpid").or_else(|| numbers("Pid"))?.last()?,
         thread_count: *numbers("Threads")?.first()?,
     })
 }
@@ -153,6 +154,13 @@ mod tests {
         assert_eq!(status.groups, [10, 20]);
         assert_eq!(status.effective, 1 << 21 | 1 << 7);
         assert_eq!((status.innermost_tid, status.thread_count), (12, 3));
+    }
+
+    #[test]
+    fn without_pid_namespaces_a_thread_has_one_id() {
+        let text = "Pid:\t4711\nPPid:\t12\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n\
+                    Groups:\t \nThreads:\t1\nCapEff:\t0\n";
+        assert_eq!(parse(text).unwrap().innermost_tid, 4711);
     }
 
     #[test]
