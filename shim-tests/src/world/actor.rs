@@ -17,6 +17,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use super::{Deed, ProcText, World, kernel};
 use crate::model::Tasks;
 use crate::step::Which;
+use crate::trace;
 use crate::wire::{self, Command, Register, Report};
 
 /// How long a task may take to end.
@@ -71,9 +72,12 @@ pub struct ActorWorld {
 /// User ids that no other history of this run has, seven digits each so that texts
 /// with ids in them are of one length everywhere.
 fn next_id_base() -> u32 {
+    const HISTORIES_MAX: u32 = 3_000;
+    const RUNS_MAX: u32 = 300;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let turn = NEXT.fetch_add(1, Ordering::Relaxed) % 500;
-    1_000_000 + (std::process::id() % 1000 * 500 + turn) * 16
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed) % HISTORIES_MAX;
+    let run = std::process::id() % RUNS_MAX;
+    1_000_000 + (run * HISTORIES_MAX + turn) * (trace::USERS_MAX + 1)
 }
 
 /// The program of the actors, which is built beside the present one.
