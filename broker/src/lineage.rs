@@ -119,7 +119,7 @@ impl Domain {
         pidfd: OwnedFd,
         parent: Option<TaskId>,
     ) -> Result<TaskId, CutOff> {
-        let ids = ThreadRef { pid, tid: pid, pidfd: pidfd.as_fd(), exact: true }.ids()?;
+        let ids = ThreadRef::new(pid, pid, pidfd.as_fd(), true).ids()?;
         let task = self.tasks.add_process(pid, pidfd, &self.changes)?;
         self.report(match parent {
             Some(parent) => TaskEvent::Forked { parent, child: task },
@@ -279,7 +279,7 @@ impl Domain {
         let Some((task, parent)) = self.known_parent(pid, place) else { return Ok(None) };
         self.materialise_children(task, parent);
         let thread = self.tasks.thread_ref(parent)?;
-        let Some(status) = thread.status() else { return Ok(None) };
+        let Ok(status) = thread.status() else { return Ok(None) };
         Ok(Some(Parent { task, ids: thread.ids()?, unfit: status.thread_count != 1 }))
     }
 
