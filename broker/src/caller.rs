@@ -1,33 +1,21 @@
 //! Groups and capabilities of a caller, looked up only when the core asks.
 
-use std::cell::OnceCell;
-
 use keyshim_abi::caller::{Capability, Gid, Privileges};
 
 use crate::identity::ThreadRef;
-use crate::proc::Status;
 
-/// The privileges of one thread during one call: its status is read at most once.
-pub(crate) struct LazyPrivileges<'a> {
-    thread: ThreadRef<'a>,
-    /// True when the thread is in the broker's own user namespace.
-    outermost: bool,
-    status: OnceCell<Option<Status>>,
+/// The privileges of one thread during one call; one that has gone has none any more.
+pub(crate) struct PrivilegesOf<'a> {
+    /// The thread.
+    pub(crate) thread: &'a ThreadRef<'a>,
+    /// True when it is in the broker's own user namespace.
+    pub(crate) outermost: bool,
 }
 
-impl<'a> LazyPrivileges<'a> {
-    /// Nothing is read yet.
-    pub(crate) fn new(thread: ThreadRef<'a>, outermost: bool) -> LazyPrivileges<'a> {
-        LazyPrivileges { thread, outermost, status: OnceCell::new() }
-    }
-
-    /// A thread that has gone has no privileges any more.
-    fn status(&self) -> Option<&Status> {
-        self.status.get_or_init(|| self.thread.status()).as_ref()
-    }
-
-    fn effective(&self, number: u32) -> bool {
-        self.status().is_some_and(|status| status.effective >> number & 1 == 1)
+impl PrivilegesOf<'_> {
+    fn effective(&self, capability: Capability) -> bool {
+        let bit = number(capability);
+        self.thread.status().is_ok_and(|status| status.effective >> bit & 1 == 1)
     }
 }
 
@@ -39,16 +27,16 @@ const fn number(capability: Capability) -> u32 {
     }
 }
 
-impl Privileges for LazyPrivileges<'_> {
+impl Privileges for PrivilegesOf<'_> {
     fn in_group(&self, gid: Gid) -> bool {
-        self.status().is_some_and(|status| status.groups.contains(&gid.0))
+        self.thread.status().is_ok_and(|status| status.groups.contains(&gid.0))
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        self.outermost && self.effective(number(capability))
+        self.outermost && self.effective(capability)
     }
 
     fn capable_in_own_namespace(&self, capability: Capability) -> bool {
-        self.effective(number(capability))
+        self.effective(capability)
     }
 }

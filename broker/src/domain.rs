@@ -12,7 +12,7 @@ use keyshim_abi::{Errno, Request};
 use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
-use crate::caller::LazyPrivileges;
+use crate::caller::PrivilegesOf;
 use crate::execution::Watch;
 use crate::fault::{CutOff, Fault};
 use crate::host;
@@ -218,7 +218,7 @@ impl Domain {
         let membership = self.namespaces.of(place.pid, place.tid).ok_or(CutOff::Gone)?;
         let thread = self.tasks.thread_ref(place)?;
         let ids = thread.ids()?;
-        let privileges = LazyPrivileges::new(thread, membership.is_outermost());
+        let privileges = PrivilegesOf { thread: &thread, outermost: membership.is_outermost() };
         let namespace = self.namespaces.view(&membership);
         let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
         Ok(act(&mut self.service, &caller))

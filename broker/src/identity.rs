@@ -9,8 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
 use nix::sys::socket::{UnixCredentials, getsockopt};
 use nix::sys::stat::fstat;
+use once_cell::unsync::OnceCell;
 
 use crate::fault::CutOff;
+use crate::proc::Status;
 use crate::{proc, sys};
 
 /// The process at the other end of a socket pair: the one that made the pair.
@@ -59,20 +61,24 @@ pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
     poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }
 
-/// One thread, as its present credentials can be asked for.
-#[derive(Debug, Clone, Copy)]
+/// One thread during one call: what only its status tells is read when it is first
+/// asked for, and not again.
+#[derive(Debug)]
 pub(crate) struct ThreadRef<'a> {
-    /// Its process.
-    pub(crate) pid: u32,
-    /// The thread.
-    pub(crate) tid: u32,
-    /// Its pidfd, or that of its process where the kernel has none for threads.
-    pub(crate) pidfd: BorrowedFd<'a>,
-    /// True when `pidfd` stands for the thread itself.
-    pub(crate) exact: bool,
+    pid: u32,
+    tid: u32,
+    pidfd: BorrowedFd<'a>,
+    exact: bool,
+    status: OnceCell<Status>,
 }
 
-impl ThreadRef<'_> {
+impl<'a> ThreadRef<'a> {
+    /// A thread of process `pid`, by its pidfd, or by that of its process where the
+    /// kernel has none for threads; `exact` when it stands for the thread itself.
+    pub(crate) fn new(pid: u32, tid: u32, pidfd: BorrowedFd<'a>, exact: bool) -> ThreadRef<'a> {
+        ThreadRef { pid, tid, pidfd, exact, status: OnceCell::new() }
+    }
+
     /// The thread's ids at this moment.
     pub(crate) fn ids(&self) -> Result<Ids, CutOff> {
         if self.exact {
@@ -82,14 +88,16 @@ impl ThreadRef<'_> {
                 Err(_) => return Err(CutOff::Gone),
             }
         }
-        self.status().map(|status| status.ids).ok_or(CutOff::Gone)
+        self.status().map(|status| status.ids)
     }
 
-    /// The thread's status, `None` when it has gone.
-    pub(crate) fn status(&self) -> Option<proc::Status> {
-        let status = proc::status(self.pid, self.tid)?;
-        // Alive after the reading: then it was this task that was read.
-        is_alive(self.pidfd).then_some(status)
+    /// The thread's status.
+    pub(crate) fn status(&self) -> Result<&Status, CutOff> {
+        self.status.get_or_try_init(|| {
+            let status = proc::status(self.pid, self.tid);
+            // Alive after the reading: then it was this task that was read.
+            status.filter(|_| is_alive(self.pidfd)).ok_or(CutOff::Gone)
+        })
     }
 
     /// The process that forked its process, 0 for none that we can see.
@@ -145,8 +153,21 @@ mod tests {
     fn our_ids_are_the_same_by_pidfd_and_by_status() {
         let pid = std::process::id();
         let pidfd = sys::pidfd_open(pid, 0).unwrap();
-        let of = |exact| ThreadRef { pid, tid: pid, pidfd: pidfd.as_fd(), exact }.ids().unwrap();
+        let of = |exact| ThreadRef::new(pid, pid, pidfd.as_fd(), exact).ids().unwrap();
         assert_eq!(of(true), of(false));
+    }
+
+    #[test]
+    fn a_status_is_read_once_and_not_before_it_is_asked_for() {
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        let pidfd = sys::pidfd_open(child.id(), 0).unwrap();
+        let of = || ThreadRef::new(child.id(), child.id(), pidfd.as_fd(), true);
+        let (asked, unasked) = (of(), of());
+        let ids = asked.status().unwrap().ids;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(asked.status().unwrap().ids, ids);
+        assert_eq!(unasked.status(), Err(CutOff::Gone));
     }
 
     #[test]
@@ -155,9 +176,8 @@ mod tests {
         let pidfd = sys::pidfd_open(child.id(), 0).unwrap();
         child.wait().unwrap();
         assert!(!is_alive(pidfd.as_fd()));
-        let gone =
-            ThreadRef { pid: child.id(), tid: child.id(), pidfd: pidfd.as_fd(), exact: true };
+        let gone = ThreadRef::new(child.id(), child.id(), pidfd.as_fd(), true);
         assert_eq!(gone.ids(), Err(CutOff::Gone));
-        assert_eq!(gone.status(), None);
+        assert_eq!(gone.status(), Err(CutOff::Gone));
     }
 }

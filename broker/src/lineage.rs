@@ -107,7 +107,7 @@ impl Domain {
         parent: Option<TaskId>,
     ) -> Result<TaskId, CutOff> {
         let Some(parent) = parent else {
-            let ids = ThreadRef { pid, tid: pid, pidfd: pidfd.as_fd(), exact: true }.ids()?;
+            let ids = ThreadRef::new(pid, pid, pidfd.as_fd(), true).ids()?;
             let task = self.tasks.add_process(pid, pidfd, &self.changes)?;
             self.report(TaskEvent::Appeared { task, ids });
             return Ok(task);
@@ -298,7 +298,7 @@ impl Domain {
         self.notice_execve(task);
         self.materialise_children(task, parent);
         let thread = self.tasks.thread_ref(parent)?;
-        let Some(status) = thread.status() else { return Ok(None) };
+        let Ok(status) = thread.status() else { return Ok(None) };
         Ok(Some(Parent { task, ids: thread.ids()?, unfit: status.thread_count != 1 }))
     }
 

@@ -106,7 +106,7 @@ impl Tasks {
         let is_main = place.pid == place.tid;
         let pidfd = thread.pidfd.as_ref().unwrap_or(&process.pidfd).as_fd();
         let exact = is_main || thread.pidfd.is_some();
-        Ok(ThreadRef { pid: place.pid, tid: place.tid, pidfd, exact })
+        Ok(ThreadRef::new(place.pid, place.tid, pidfd, exact))
     }
 
     /// The thread that stands for a known process: its main thread, or the one

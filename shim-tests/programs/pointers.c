@@ -2,26 +2,13 @@
  * written to, and strings that run into an unmapped page. With "sandboxed", the
  * same where process_vm_readv and process_vm_writev are forbidden. */
 #include "common.h"
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/uio.h>
 
 static char *unmapped, *read_only, *write_only, *edge;
 
 static void forbid_process_vm(void)
 {
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { sizeof code / sizeof *code, code };
-	must(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges");
-	must(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "seccomp");
+	forbid(SYS_process_vm_readv, SYS_process_vm_writev, EPERM);
 	char byte, from = 'x';
 	struct iovec local = { &byte, 1 }, remote = { &from, 1 };
 	must(process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == -1, "the filter works");

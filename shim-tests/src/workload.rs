@@ -45,8 +45,8 @@ pub struct Flavour {
     pub wide: bool,
     /// Threads are made by any thread, not by main threads only.
     pub any_thread: bool,
-    /// Uses the type `big_key`, which not every kernel has.
-    pub big_key: bool,
+    /// New keys of the type `big_key`, of a hundred; 0 where the kernel lacks it.
+    pub big_key_percent: u32,
 }
 
 /// A key that the history has made.
@@ -75,6 +75,11 @@ impl Workload {
     /// The history of that seed.
     pub fn new(seed: u64, abilities: Abilities) -> Result<Workload> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let big_key_percent = match (abilities.big_key, rng.random_ratio(1, 3)) {
+            (false, _) => 0,
+            (true, false) => 6,
+            (true, true) => 36,
+        };
         let flavour = Flavour {
             start: if rng.random_ratio(1, 6) && abilities.bare {
                 Start::Bare
@@ -85,7 +90,7 @@ impl Workload {
             deep: rng.random_ratio(1, 4),
             wide: rng.random_ratio(1, 12),
             any_thread: rng.random_ratio(1, 4),
-            big_key: abilities.big_key,
+            big_key_percent,
         };
         let mut tasks = Tasks::default();
         tasks.begin("r");

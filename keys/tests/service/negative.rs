@@ -20,9 +20,13 @@ fn stored() -> Answer {
 }
 
 fn scene() -> Scene {
+    scene_of("user")
+}
+
+fn scene_of(type_name: &str) -> Scene {
     let mut world = World::new();
     let session = world.join(WHO, None);
-    let key = world.refuse(WHO, "refused", Errno::new(STORED).unwrap());
+    let key = world.refuse(WHO, type_name, "refused", Errno::new(STORED).unwrap());
     Scene { world, session, key }
 }
 
@@ -99,6 +103,22 @@ fn add_key_turns_it_positive_under_the_same_serial_and_without_expiry() {
     assert_eq!((answer, &data[..]), (Ok(6), &b"secret"[..]));
     s.world.pass(61);
     assert_eq!(s.world.search(WHO, "user", "refused", KeyId::SESSION), Ok(s.key.0 as u32));
+}
+
+/// An update leaves a `big_key`'s expiry alone, even that of the refusal.
+#[test]
+fn a_big_key_made_of_it_still_ends_with_the_minute() {
+    let mut s = scene_of("big_key");
+    let line = s.world.proc_line(WHO, s.key).unwrap();
+    assert!(line.contains(" I--Q-N- ") && line.ends_with(" refused"), "{line}");
+    s.world.pass(20);
+    assert_eq!(s.world.key(WHO, "big_key", "refused", KeyId::SESSION), s.key);
+    let line = s.world.proc_line(WHO, s.key).unwrap();
+    assert!(line.contains(" I--Q--- ") && line.ends_with(" refused: 6 [buff]"), "{line}");
+    assert!(line.contains(" 40s "), "{line}");
+    s.world.pass(40);
+    let read = Request::Read { key: s.key, room: None };
+    assert_eq!(s.answer(&read), Err(Errno::EKEYEXPIRED));
 }
 
 #[test]

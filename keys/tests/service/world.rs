@@ -157,9 +157,14 @@ impl World {
         KeyId(answer.expect("a session") as i32)
     }
 
-    pub(crate) fn refuse(&mut self, who: Who, name: &str, error: Errno) -> KeyId {
-        let refusal =
-            Refusal { type_name: b"user", description: name.as_bytes(), error, timeout_s: 60 };
+    /// A key of that type and name that somebody was refused, for a minute.
+    pub(crate) fn refuse(&mut self, who: Who, type_name: &str, name: &str, error: Errno) -> KeyId {
+        let refusal = Refusal {
+            type_name: type_name.as_bytes(),
+            description: name.as_bytes(),
+            error,
+            timeout_s: 60,
+        };
         let answer = self.service.add_negative(self.now, &who.caller(), KeyId::SESSION, refusal);
         self.service.audit().unwrap();
         KeyId(answer.expect("a negative key") as i32)

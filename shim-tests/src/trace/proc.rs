@@ -1,6 +1,12 @@
 //! `/proc/keys` and `/proc/key-users`, reduced to what belongs to the history.
 
+use core::ops::RangeInclusive;
+
 use super::Naming;
+
+/// Payloads of `big_key` in bytes for which `/proc/keys` says `[buff]` on one build of
+/// the kernel and `[file]` on another: it goes by the size of two of its structures.
+const FILE_ON_SOME_LEN: RangeInclusive<usize> = 640..=1200;
 
 impl Naming {
     /// The lines of keys that the history has named or that its users own, sorted
@@ -26,6 +32,9 @@ impl Naming {
             None if self.is_own(uid) => "?",
             None => return None,
         };
+        if type_name == "big_key" {
+            return Some(self.users_back(&format!("{label}{}", without_place(rest))));
+        }
         if type_name != "keyring" {
             return Some(self.users_back(&format!("{label}{rest}")));
         }
@@ -71,5 +80,29 @@ impl Naming {
             .collect();
         lines.sort();
         lines.join(" | ")
+    }
+}
+
+/// The line of a `big_key` without where its payload lies, if builds differ in that.
+fn without_place(line: &str) -> &str {
+    let shown = line.strip_suffix(" [file]").or_else(|| line.strip_suffix(" [buff]"));
+    let len = shown.and_then(|shown| shown.rsplit_once(": ")?.1.parse().ok());
+    match (shown, len) {
+        (Some(shown), Some(len)) if FILE_ON_SOME_LEN.contains(&len) => shown,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_builds_differ_the_place_of_a_big_key_is_left_out() {
+        assert_eq!(without_place("x: 639 [buff]"), "x: 639 [buff]");
+        assert_eq!(without_place("x: 640 [buff]"), "x: 640");
+        assert_eq!(without_place("x: 1200 [file]"), "x: 1200");
+        assert_eq!(without_place("x: 1201 [file]"), "x: 1201 [file]");
+        assert_eq!(without_place("x: 800"), "x: 800");
     }
 }

@@ -151,10 +151,10 @@ impl Workload {
         let roll = self.rng.random_range(0..100);
         let (name, stem) = if roll < ring_weight {
             ("keyring", "ring")
+        } else if (94 - self.flavour.big_key_percent..94).contains(&roll) {
+            ("big_key", "b")
         } else if roll < 88 {
             ("user", "d")
-        } else if self.flavour.big_key && roll < 94 {
-            ("big_key", "b")
         } else {
             ("logon", "l:")
         };
@@ -207,11 +207,27 @@ impl Workload {
                 _ => Text::Bytes(filler(1024 * 1024)),
             });
         }
+        if type_name == "big_key" && self.rng.random_ratio(1, 2) {
+            return Arg::Text(Text::Bytes(filler(self.big_len())));
+        }
         let len = match self.flavour.heavy {
             true => self.rng.random_range(500..7000),
             false => self.rng.random_range(1..40),
         };
         Arg::Text(Text::Bytes(filler(len)))
+    }
+
+    /// Lengths at which a `big_key` changes its ways. More than 65,535 bytes would let
+    /// root's quota leak on the kernel (COMPATIBILITY.md).
+    fn big_len(&mut self) -> usize {
+        match self.rng.random_range(0..8) {
+            0 => self.rng.random_range(500..1500),
+            1 => self.rng.random_range(4000..4200),
+            2 => self.rng.random_range(19_800..20_000),
+            3 => self.rng.random_range(32_760..32_775),
+            4 => 65_535,
+            _ => self.rng.random_range(1..10_000),
+        }
     }
 
     /// Room for an answer: mostly enough.
@@ -223,6 +239,7 @@ impl Workload {
             3 => Some(4 * self.rng.random_range(1..6)),
             4 => Some(4096),
             5 => None,
+            6 => Some(65_535),
             _ => Some(1024),
         })
     }

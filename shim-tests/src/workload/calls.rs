@@ -61,7 +61,10 @@ impl Workload {
                 let timeout_s = *[0, 1, 1, 1, 2, 2, 90, 5000].choose(&mut self.rng).unwrap_or(&1);
                 vec![self.victim(actor), Arg::Number(timeout_s)]
             }
-            "update" => vec![self.key(actor), self.payload("user")],
+            "update" => {
+                let like = if self.flavour.big_key_percent > 6 { "big_key" } else { "user" };
+                vec![self.key(actor), self.payload(like)]
+            }
             "get_keyring_id" => {
                 vec![self.ring(actor), Arg::Number(u64::from(self.rng.random::<bool>()))]
             }

@@ -17,6 +17,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use super::{Deed, ProcText, World, kernel};
 use crate::model::Tasks;
 use crate::step::Which;
+use crate::trace;
 use crate::wire::{self, Command, Register, Report};
 
 /// How long a task may take to end.
@@ -76,12 +77,12 @@ const EXECVE_WAIT: Duration = Duration::from_millis(30);
 /// User ids that no other history of this run has, and of another run only one long
 /// ago; seven digits each so that texts with ids in them are of one length everywhere.
 fn next_id_base() -> u32 {
-    const USERS_MAX: u32 = 16;
-    const BASES: u32 = 9_000_000 / USERS_MAX;
+    const IDS: u32 = trace::USERS_MAX + 1;
+    const BASES: u32 = 9_000_000 / IDS;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let turn = NEXT.fetch_add(1, Ordering::Relaxed);
     let first = std::process::id().wrapping_mul(0x9e37_79b9);
-    1_000_000 + first.wrapping_add(turn) % BASES * USERS_MAX
+    1_000_000 + first.wrapping_add(turn) % BASES * IDS
 }
 
 /// The program of the actors, which is built beside the present one.
