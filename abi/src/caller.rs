@@ -91,6 +91,24 @@ pub trait Privileges {
     fn capable_in_own_namespace(&self, capability: Capability) -> bool;
 }
 
+/// A caller without supplementary groups and capabilities.
+#[derive(Debug, Clone, Copy)]
+pub struct Unprivileged;
+
+impl Privileges for Unprivileged {
+    fn in_group(&self, _gid: Gid) -> bool {
+        false
+    }
+
+    fn capable(&self, _capability: Capability) -> bool {
+        false
+    }
+
+    fn capable_in_own_namespace(&self, _capability: Capability) -> bool {
+        false
+    }
+}
+
 /// One run of ids: `count` ids from `inside` stand for those from `outside`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRun {

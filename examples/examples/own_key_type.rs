@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::{Errno, KeyId, Payload as Sent, Request};
-use keyshim_examples::{ALICE, Seeded, alice};
-use keyshim_keys::{Config, KeyService, Now, TaskEvent};
+use keyshim_examples::{ALICE, alice};
+use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
 use keyshim_keys::{KeyType, Payload, Preparsed, ReadKey, Summary, UpdateKey};
 
 struct Release;
@@ -90,7 +90,7 @@ fn read(service: &mut KeyService, key: u32) -> Result<String, Errno> {
 }
 
 fn main() -> Result<(), Errno> {
-    let mut service = KeyService::new(Config { entropy: Box::new(Seeded(1)) });
+    let mut service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(1)) });
     service.task_event(NOW, TaskEvent::Appeared { task: TASK, ids: ALICE });
     assert_eq!(add(&mut service, "41"), Err(Errno::ENODEV), "nobody knows the type yet");
 

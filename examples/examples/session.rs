@@ -7,8 +7,8 @@
 
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::{Errno, KeyId, Payload, Request};
-use keyshim_examples::{ALICE, Seeded, alice};
-use keyshim_keys::{Config, KeyService, Now, TaskEvent};
+use keyshim_examples::{ALICE, alice};
+use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
 
 const LOGIN: TaskId = TaskId(1);
 const CHILD: TaskId = TaskId(2);
@@ -24,7 +24,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let service = KeyService::new(Config { entropy: Box::new(Seeded(1)) });
+        let service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(1)) });
         World { service, now: Now(1_000_000_000) }
     }
 

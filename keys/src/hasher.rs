@@ -4,7 +4,7 @@ use core::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::service::Entropy;
+use crate::entropy::Entropy;
 
 pub(crate) struct IndexHasher {
     secret: (u64, u64),

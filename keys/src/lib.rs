@@ -22,6 +22,7 @@ extern crate std;
 
 mod audit;
 mod create;
+mod entropy;
 mod event;
 mod gc;
 mod hasher;
@@ -46,10 +47,11 @@ mod time;
 mod types;
 
 pub use audit::Violation;
+pub use entropy::{Entropy, SeededEntropy};
 pub use event::TaskEvent;
 pub use key_type::{KeyType, LinkCheck, Preparsed, ReadKey, RestrictKeyring, Summary, UpdateKey};
 pub use links::Links;
 pub use negative::Refusal;
 pub use payload::{Payload, Secret};
-pub use service::{Config, Entropy, KeyService};
+pub use service::{Config, KeyService};
 pub use time::Now;

@@ -9,6 +9,7 @@ use keyshim_abi::caller::{Caller, TaskId};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Request};
 
+use crate::entropy::Entropy;
 use crate::hasher::IndexHasher;
 use crate::key::KeyIx;
 use crate::key_type::{KeyType, Types};
@@ -19,12 +20,6 @@ use crate::process_keys::{Image, ImageIx, Namespaces, Task};
 use crate::quota::{Knobs, Users};
 use crate::store::Store;
 use crate::{Now, TaskEvent};
-
-/// Where serial numbers and hash keys come from.
-pub trait Entropy: Send {
-    /// The next 64 random bits.
-    fn next_u64(&mut self) -> u64;
-}
 
 /// How a domain begins.
 pub struct Config {

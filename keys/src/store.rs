@@ -6,8 +6,8 @@ use core::hash::{BuildHasherDefault, Hasher};
 use hashbrown::HashMap;
 use keyshim_abi::Serial;
 
+use crate::entropy::Entropy;
 use crate::key::{Key, KeyIx};
-use crate::service::Entropy;
 
 /// Serials are random or chosen by whoever seeds the domain: they are spread already.
 #[derive(Default)]

@@ -1,39 +1,12 @@
 //! A domain with a clock that tests set and tasks that they name by number.
 
 use keyshim_abi::caller::{
-    Caller, Capability, Gid, Ids, Parent, Privileges, TaskId, Uid, UserNamespace,
+    Caller, Capability, Gid, Ids, Parent, Privileges, TaskId, Uid, Unprivileged, UserNamespace,
 };
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Payload, Perm, Request};
-use keyshim_keys::{Config, Entropy, KeyService, Now, Refusal, TaskEvent};
-
-/// A generator good enough for serials (splitmix64).
-pub(crate) struct Seeded(pub(crate) u64);
-
-impl Entropy for Seeded {
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-/// No groups, no capabilities.
-struct Nothing;
-
-impl Privileges for Nothing {
-    fn in_group(&self, _: Gid) -> bool {
-        false
-    }
-    fn capable(&self, _: Capability) -> bool {
-        false
-    }
-    fn capable_in_own_namespace(&self, _: Capability) -> bool {
-        false
-    }
-}
+use keyshim_keys::{Config, KeyService, Now, Refusal, SeededEntropy, TaskEvent};
 
 /// Every capability of the outermost namespace.
 struct All;
@@ -73,7 +46,7 @@ impl Who {
     }
 
     fn caller(self) -> Caller<'static> {
-        let privileges: &dyn Privileges = if self.privileged { &All } else { &Nothing };
+        let privileges: &dyn Privileges = if self.privileged { &All } else { &Unprivileged };
         Caller {
             task: TaskId(self.task),
             ids: self.ids(),
@@ -99,7 +72,7 @@ impl World {
     }
 
     pub(crate) fn seeded(seed: u64) -> World {
-        let service = KeyService::new(Config { entropy: Box::new(Seeded(seed)) });
+        let service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(seed)) });
         World { service, now: Now(1_000_000) }
     }
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use keyshim_abi::caller::{Caller, Capability, Gid, Ids, Privileges, TaskId, Uid, UserNamespace};
+use keyshim_abi::caller::{Caller, Gid, Ids, TaskId, Uid, Unprivileged, UserNamespace};
 use keyshim_abi::procfs::Knob;
 use keyshim_abi::{KeyId, Payload, Request};
-use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
+use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,30 +25,6 @@ const NOW: Now = Now(1_795_000_000);
 /// As much quota as a knob can give.
 const NO_LIMIT: &[u8] = b"2147483647";
 
-struct Seeded(ChaCha8Rng);
-
-impl Entropy for Seeded {
-    fn next_u64(&mut self) -> u64 {
-        self.0.next_u64()
-    }
-}
-
-struct NoPrivileges;
-
-impl Privileges for NoPrivileges {
-    fn in_group(&self, _gid: Gid) -> bool {
-        false
-    }
-
-    fn capable(&self, _capability: Capability) -> bool {
-        false
-    }
-
-    fn capable_in_own_namespace(&self, _capability: Capability) -> bool {
-        false
-    }
-}
-
 /// A service with one keyring of that many keys.
 struct Universe {
     service: KeyService,
@@ -61,7 +37,7 @@ struct Universe {
 impl Universe {
     fn new() -> Result<Universe> {
         let random = ChaCha8Rng::seed_from_u64(SEED);
-        let service = KeyService::new(Config { entropy: Box::new(Seeded(random.clone())) });
+        let service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(SEED)) });
         let none = KeyId::from_register(0);
         let mut universe = Universe { service, random, session: none, ring: none, keys: 0 };
         universe.service.task_event(NOW, TaskEvent::Appeared { task: TASK, ids: ROOT });
@@ -80,7 +56,7 @@ impl Universe {
             ids: ROOT,
             namespace: UserNamespace::OUTERMOST,
             parent: None,
-            privileges: &NoPrivileges,
+            privileges: &Unprivileged,
         };
         match self.service.submit(NOW, &caller, request, &mut Vec::new()) {
             Ok(value) => Ok(KeyId::from_register(value.into())),
