@@ -31,11 +31,11 @@ impl KeyService {
     /// Collects garbage that is due: links to keys that expired or were revoked
     /// `gc_delay` seconds ago.
     pub fn collect(&mut self, now: Now) {
-        while let Some(&(expiry, ix)) = self.deaths.first()
-            && expiry.plus(self.knobs.gc_delay_s) <= now
-        {
-            self.deaths.pop_first();
-            self.collect_links_to(ix);
+        let delay_s = self.knobs.gc_delay_s;
+        let is_due = |&&(expiry, _): &&(Now, KeyIx)| expiry.plus(delay_s) <= now;
+        while let Some(&death) = self.deaths.first().filter(is_due) {
+            self.deaths.remove(&death);
+            self.collect_links_to(death.1);
         }
         self.reap();
     }
@@ -91,10 +91,11 @@ impl KeyService {
         let all: Vec<KeyIx> = self.store.iter().map(|(ix, _)| ix).collect();
         for ix in all {
             let key = self.store.get_mut(ix);
-            if let Some(Restriction::Checked { by, .. }) = key.restriction
-                && by == key_type
-            {
-                key.restriction = Some(Restriction::Reject);
+            match key.restriction {
+                Some(Restriction::Checked { by, .. }) if by == key_type => {
+                    key.restriction = Some(Restriction::Reject);
+                }
+                _ => {}
             }
             if key.key_type == key_type {
                 key.flags.dead = true;

@@ -151,10 +151,11 @@ impl Links {
     /// (`assoc_array_gc`).
     pub(crate) fn collect(&mut self, hash: IndexHash, key: KeyIx) -> bool {
         let removed = self.take(Leaf::new(hash, key));
-        if let Form::Apart(apart) = &self.form
-            && apart.len() <= ORDERED_LINKS_MAX
-        {
-            self.form = Form::Root(apart.collected());
+        match &self.form {
+            Form::Apart(apart) if apart.len() <= ORDERED_LINKS_MAX => {
+                self.form = Form::Root(apart.collected());
+            }
+            _ => {}
         }
         removed
     }

@@ -270,9 +270,8 @@ impl KeyService {
         create: bool,
     ) -> Result<KeyIx, Errno> {
         let session = self.task(call).rings.session;
-        if let Some(session) = session
-            && !(create && self.store.get(session).flags.uid_keyring)
-        {
+        let stays = |ring: &KeyIx| !create || !self.store.get(*ring).flags.uid_keyring;
+        if let Some(session) = session.filter(stays) {
             return Ok(session);
         }
         if session.is_none() {

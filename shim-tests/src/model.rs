@@ -240,10 +240,8 @@ impl Tasks {
         let process = self.find(name)?.process;
         let mut ended = Vec::new();
         for other in self.of_process(process) {
-            if other != name
-                && let Some(task) = self.tasks.remove(&other)
-            {
-                ended.push(task.id);
+            if other != name {
+                ended.extend(self.tasks.remove(&other).map(|task| task.id));
             }
         }
         let task = self.find_mut(name)?;

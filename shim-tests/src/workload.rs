@@ -144,10 +144,8 @@ impl Workload {
         if call.verb.name == "set_timeout" {
             self.timeouts_pending = true;
         }
-        if let Some(name) = &step.bind
-            && seen.text != "0"
-            && !self.made.iter().any(|made| made.name == seen.text)
-        {
+        let is_new = seen.text != "0" && !self.made.iter().any(|made| made.name == seen.text);
+        if let Some(name) = step.bind.as_ref().filter(|_| is_new) {
             let keyring = naming.is_keyring(Some(&Arg::Key(args::named(name))));
             let maker = step.actor.clone();
             let home = match call.verb.name {

@@ -19,7 +19,9 @@ use crate::{host, paths};
 const PREFIX: &str = "run-";
 const LOCK: &str = "lock";
 const DOOR: &str = "door";
-/// A directory without a lock may be one that is being made.
+/// Prefix while it is being made and not locked yet, lest others take it for abandoned.
+const PREFIX_UNLOCKED: &str = "new-";
+/// How long the making of one can take.
 const UNLOCKED_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The doors of one run.
@@ -73,12 +75,17 @@ fn open_directory(random: &str, parent: &Path) -> Result<Directory, Fault> {
     let path = parent.join(format!("{PREFIX}{random}"));
     check_length(&path)?;
     let next = "make room there, or set XDG_RUNTIME_DIR";
-    paths::make_private(&path).map_err(Fault::file("cannot make", &path, next))?;
-    let lock = File::create(path.join(LOCK)).map_err(Fault::file("cannot make", &path, next))?;
-    match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Directory { path, _lock: lock }),
-        Err((_, errno)) => Err(Fault::system("cannot lock the directory of this run", next)(errno)),
-    }
+    let unlocked = parent.join(format!("{PREFIX_UNLOCKED}{random}"));
+    let make = || {
+        paths::make_private(&unlocked)?;
+        let lock = File::create(unlocked.join(LOCK))?;
+        let lock =
+            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        fs::rename(&unlocked, &path).map(|()| lock)
+    };
+    let made = make().inspect_err(|_| remove_directory(&unlocked));
+    let lock = made.map_err(Fault::file("cannot make", &path, next))?;
+    Ok(Directory { path, _lock: lock })
 }
 
 /// A path that no socket can have is no use.
@@ -90,22 +97,26 @@ fn check_length(directory: &Path) -> Result<(), Fault> {
 /// Removes what runs have left that are no more.
 fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_run = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if is_run && is_abandoned(&entry.path()) {
-            remove_directory(&entry.path());
+        let (name, path) = (entry.file_name(), entry.path());
+        let has = |prefix: &str| name.to_str().is_some_and(|name| name.starts_with(prefix));
+        if has(PREFIX) && is_unlocked(&path) || has(PREFIX_UNLOCKED) && is_old(&path) {
+            remove_directory(&path);
         }
     }
 }
 
-fn is_abandoned(path: &Path) -> bool {
+/// Also true of one that has gone, or has no lock: it had one before it got its name.
+fn is_unlocked(path: &Path) -> bool {
     match File::open(path.join(LOCK)) {
         Ok(lock) => Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok(),
-        Err(_) => {
-            let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-            let age = modified.ok().and_then(|modified| modified.elapsed().ok());
-            age.is_some_and(|age| age > UNLOCKED_AGE_MAX)
-        }
+        Err(_) => true,
     }
+}
+
+fn is_old(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+    age.is_some_and(|age| age > UNLOCKED_AGE_MAX)
 }
 
 fn remove_directory(path: &Path) {

@@ -113,13 +113,12 @@ impl Workload {
     pub(super) fn key_at_home(&mut self, actor: &str) -> [Arg; 2] {
         let own = |made: &&super::Made| made.maker == actor && made.home.is_some();
         let found: Vec<&super::Made> = self.made.iter().filter(own).collect();
-        if self.rng.random_ratio(3, 5)
-            && let Some(made) = found.choose(&mut self.rng)
-            && let Some(home) = &made.home
-        {
-            return [Arg::Key(named(&made.name)), home.clone()];
+        let is_wanted = self.rng.random_ratio(3, 5);
+        let made = is_wanted.then(|| found.choose(&mut self.rng)).flatten();
+        match made.and_then(|made| Some((&made.name, made.home.clone()?))) {
+            Some((name, home)) => [Arg::Key(named(name)), home],
+            None => [self.key(actor), self.ring(actor)],
         }
-        [self.key(actor), self.ring(actor)]
     }
 
     /// A key to do harm to: the special keyrings seldom, or little else would work

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::Workload;
-use crate::step::{Arg, Call, IdArg, KeyArg, Text};
+use crate::step::{Arg, Call, IdArg, KeyArg, Start, Text};
 
 /// Names and weights; a weight is how often of a hundred or so.
 const WEIGHTS: [(&str, u32); 29] = [
@@ -38,6 +38,9 @@ const WEIGHTS: [(&str, u32); 29] = [
     ("keyctl", 1),
     ("read_null", 2),
 ];
+
+const SESSION: Arg = Arg::Key(KeyArg::Number(-3));
+const PROCESS: Arg = Arg::Key(KeyArg::Number(-2));
 
 impl Workload {
     /// A call that this actor makes next.
@@ -74,7 +77,17 @@ impl Workload {
             "keyctl" => self.unknown_operation(),
             _ => self.authority_args(actor, name),
         };
-        Workload::build(name, args)
+        Workload::build(name, self.spared(actor, args))
+    }
+
+    /// Without a session, @s is the user's own; and root's would outlive the history.
+    fn spared(&self, actor: &str, mut args: Vec<Arg>) -> Vec<Arg> {
+        if self.flavour.start == Start::Bare && self.is_root(actor) {
+            for arg in args.iter_mut().filter(|arg| **arg == SESSION) {
+                *arg = PROCESS;
+            }
+        }
+        args
     }
 
     fn string_args(&mut self, actor: &str, name: &str) -> Vec<Arg> {

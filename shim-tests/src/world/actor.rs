@@ -74,6 +74,9 @@ pub struct ActorWorld {
 /// after such a look (COMPATIBILITY.md). No history is about that.
 const EXECVE_WAIT: Duration = Duration::from_millis(30);
 
+/// Readings of `/proc/key-users` until two are the same.
+const READINGS_MAX: usize = 20;
+
 /// User ids that no other history of this run has, and of another run only one long
 /// ago; seven digits each so that texts with ids in them are of one length everywhere.
 fn next_id_base() -> u32 {
@@ -211,6 +214,33 @@ impl ActorWorld {
         Ok(report)
     }
 
+    /// The kernel lists its users page by page, and a user that comes or goes between
+    /// two pages can hide or double another: what has been read twice is what is there.
+    fn read_key_users(&mut self, actor: &str) -> Result<Report> {
+        let read = Command::ReadFile("/proc/key-users".to_owned());
+        let mut report = self.ask(actor, &read)?;
+        if matches!(self.road, Road::Kernel) {
+            for _ in 0..READINGS_MAX {
+                let again = self.ask(actor, &read)?;
+                if self.own_lines(&again.out) == self.own_lines(&report.out) {
+                    break;
+                }
+                report = again;
+            }
+        }
+        Ok(report)
+    }
+
+    /// The lines of the history's users.
+    fn own_lines(&self, text: &[u8]) -> Vec<String> {
+        let first = self.id_base;
+        let is_own = |line: &&str| {
+            let user = line.split(':').next().and_then(|user| user.trim().parse().ok());
+            user.is_some_and(|user: u32| (first..=first + trace::USERS_MAX).contains(&user))
+        };
+        String::from_utf8_lossy(text).lines().filter(is_own).map(str::to_owned).collect()
+    }
+
     fn forget_the_dead(&mut self) {
         let tasks = &self.tasks;
         self.lines.retain(|name, _| tasks.get(name).is_some());
@@ -298,9 +328,7 @@ impl World for ActorWorld {
             Deed::Open(ProcText::Status) => {
                 self.ask(actor, &Command::ReadFile("/proc/thread-self/status".to_owned()))
             }
-            Deed::Open(ProcText::KeyUsers) => {
-                self.ask(actor, &Command::ReadFile("/proc/key-users".to_owned()))
-            }
+            Deed::Open(ProcText::KeyUsers) => self.read_key_users(actor),
             Deed::Wait(seconds) => Ok(wait(*seconds)),
         }
     }
@@ -327,9 +355,11 @@ impl World for ActorWorld {
 
 impl Drop for ActorWorld {
     fn drop(&mut self) {
-        if matches!(self.road, Road::Kernel)
-            && let Err(fault) = self.clean()
-        {
+        let cleaned = match self.road {
+            Road::Kernel => self.clean(),
+            Road::Preload(_) => Ok(()),
+        };
+        if let Err(fault) = cleaned {
             eprintln!("user keyrings from id {} on stay behind: {fault:#}", self.id_base);
         }
         self.lines.clear();
