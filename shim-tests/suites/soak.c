@@ -297,32 +297,42 @@ static long memory_of(pid_t pid)
     return kib;
 }
 
-static int parent_is_keyshim(void)
+/* The `keyshim run` from which we descend, in which the broker is; 0 without one. */
+static pid_t broker(void)
 {
-    char path[64], name[32] = "";
-    FILE *file;
+    pid_t pid = getppid();
 
-    snprintf(path, sizeof path, "/proc/%d/comm", getppid());
-    file = fopen(path, "r");
-    if (file) {
-        if (!fgets(name, sizeof name, file))
-            name[0] = 0;
-        fclose(file);
+    while (pid > 1) {
+        char path[64], line[200], name[64] = "";
+        int parent = 0;
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/%d/status", pid);
+        file = fopen(path, "r");
+        while (file && fgets(line, sizeof line, file)) {
+            sscanf(line, "Name: %63s", name);
+            sscanf(line, "PPid: %d", &parent);
+        }
+        if (file)
+            fclose(file);
+        if (strcmp(name, "keyshim") == 0)
+            return pid;
+        pid = parent;
     }
-    return strcmp(name, "keyshim\n") == 0;
+    return 0;
 }
 
 /* What is left once the last exits have been noticed: 5 seconds are enough. */
 static struct remains measure(const struct remains *before)
 {
     struct remains left = { -1, -1, -1 };
-    int has_broker = parent_is_keyshim();
+    pid_t keyshim = broker();
 
     for (int tenth = 0; tenth < 50; tenth++) {
         left.keys = count_keys();
-        if (has_broker) {
-            left.descriptors = count_descriptors(getppid());
-            left.memory_kib = memory_of(getppid());
+        if (keyshim) {
+            left.descriptors = count_descriptors(keyshim);
+            left.memory_kib = memory_of(keyshim);
         }
         if (before && left.keys <= before->keys && left.descriptors <= before->descriptors)
             break;

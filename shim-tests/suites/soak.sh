@@ -26,5 +26,5 @@ command -v cc >/dev/null || skip_all "needs a C compiler (package gcc)"
 cc -O1 -Wall -Wextra -Werror -pthread -o "$scratch/soak" "$suites/soak.c" || die "cannot compile soak.c"
 check "$workers-processes-for-$seconds-s" \
     in_world timeout -k 10 $((seconds * 2 + 60)) "$scratch/soak" "$seconds" "$workers" 5
-sed 's/^/# /' "$scratch"/*.log | tail -n 5
+sed "s/^/# /" "$scratch/${workers}_processes_for_${seconds}_s.log" | tail -n 5
 finish
