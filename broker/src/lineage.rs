@@ -250,13 +250,20 @@ impl Domain {
         Ok(())
     }
 
-    /// Takes up the threads that have keyrings which a listing must show: those whose
-    /// makers had a thread keyring began with one.
+    /// Takes up what a listing must show of thread keyrings: a thread whose maker had
+    /// one began with one, and they belong to whom their threads act for at present.
     pub(crate) fn materialise_before_listing(&mut self) {
         for pid in self.tasks.pids() {
-            let has_ring = |&(_, task): &(u32, TaskId)| self.service.has_thread_keyring(task);
-            if self.tasks.known_threads(pid).iter().any(has_ring) {
+            let mut with_ring = self.tasks.known_threads(pid);
+            with_ring.retain(|&(_, task)| self.service.has_thread_keyring(task));
+            if !with_ring.is_empty() {
                 self.materialise_threads(Place { pid, tid: pid });
+            }
+            for (tid, task) in with_ring {
+                let thread = self.tasks.thread_ref(Place { pid, tid });
+                if let Ok(ids) = thread.and_then(|thread| thread.ids()) {
+                    self.report(TaskEvent::IdsChanged { task, ids });
+                }
             }
         }
     }

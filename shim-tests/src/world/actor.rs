@@ -118,10 +118,10 @@ impl ActorWorld {
                 program
             }
         };
-        let program = program
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()
-            .with_context(|| format!("starting {}", actor.display()))?;
+        let spawned = program.stdin(Stdio::from(OwnedFd::from(theirs))).spawn();
+        // With it goes our copy of their end, which would hide that the program is gone.
+        drop(program);
+        let program = spawned.with_context(|| format!("starting {}", actor.display()))?;
         let mut line = Line { socket: ours, pid: 0, tid: 0 };
         line.tid = line.receive().context("the first actor does not answer")?.ret;
         line.pid = line.tid;
