@@ -13,7 +13,7 @@
 //!   waits for that, see [`crate::world::kernel`].
 //! * In `/proc/keys` the usage count of keyrings, which tasks' credentials hold, and
 //!   in `/proc/key-users` the count of references to the record.
-//! * What kernels do differently among themselves, see [`between_kernels`].
+//! * What kernels do differently among themselves, see `differential/between_kernels.rs`.
 //! * Where a `big_key` of 640 to 1,200 bytes lies, `[buff]` or `[file]`: each build of
 //!   the kernel draws that line elsewhere.
 
