@@ -89,7 +89,7 @@ impl Domain {
 
     /// The thread's number; a thread that is new was started by the one that says
     /// that it is at it, or that stands for its process.
-    fn known_or_started(&mut self, place: Place) -> Result<TaskId, CutOff> {
+    pub(crate) fn known_or_started(&mut self, place: Place) -> Result<TaskId, CutOff> {
         if let Some(thread) = self.tasks.thread(place) {
             return Ok(thread.task);
         }
@@ -100,7 +100,7 @@ impl Domain {
     }
 
     /// Takes up a new process: forked by `parent`, or without any.
-    fn take_up(
+    pub(crate) fn take_up(
         &mut self,
         pid: u32,
         pidfd: OwnedFd,
@@ -148,7 +148,7 @@ impl Domain {
     }
 
     /// The thread of the nearest known ancestor from which `child` descends.
-    fn ancestor(&self, child: u32, parent: u32) -> Option<TaskId> {
+    pub(crate) fn ancestor(&self, child: u32, parent: u32) -> Option<TaskId> {
         let (mut child, mut parent) = (child, parent);
         for _ in 0..ANCESTORS_MAX {
             if let Some(orphan) = self.orphans.is_adopted(child, parent) {

@@ -117,6 +117,17 @@ pub(crate) fn children(pid: u32, tid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// The process that a thread belongs to; `None` when there is no such thread.
+pub(crate) fn process_of(tid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// True while that process has that thread.
+pub(crate) fn is_thread_of(pid: u32, tid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
+}
+
 /// The thread of that process whose id in its own pid namespace is `claimed`, as
 /// our namespace numbers it.
 pub(crate) fn find_thread(pid: u32, claimed: u32) -> Option<u32> {
