@@ -19,6 +19,7 @@ extern crate std;
 pub mod caller;
 pub mod errno;
 pub mod frame;
+pub mod gate;
 pub mod limits;
 pub mod marshal;
 pub mod ops;

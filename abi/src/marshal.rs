@@ -27,6 +27,15 @@ pub enum Entry {
     Keyctl,
 }
 
+/// How wide the pointers are in the structures that a call points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// Those of a 64-bit gate.
+    Bits64,
+    /// Those of a 32-bit one, into which the kernel's `compat` functions look.
+    Bits32,
+}
+
 /// A call as it left the caller: the entry and its five registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawCall {
@@ -34,6 +43,8 @@ pub struct RawCall {
     pub entry: Entry,
     /// Its arguments; those that the call does not take may hold anything.
     pub args: [u64; 5],
+    /// How to read the structures that they point to.
+    pub width: Width,
 }
 
 impl RawCall {
@@ -49,7 +60,13 @@ impl RawCall {
         } else {
             return None;
         };
-        Some(RawCall { entry, args })
+        Some(RawCall::native(entry, args))
+    }
+
+    /// A call by the gate of 64-bit programs.
+    #[must_use]
+    pub const fn native(entry: Entry, args: [u64; 5]) -> RawCall {
+        RawCall { entry, args, width: Width::Bits64 }
     }
 
     /// The operation of a keyctl call: its low 32 bits, as the kernel's `int`.
@@ -111,6 +128,7 @@ impl<'s> Scratch<'s> {
 struct Fetch<'m, 's, M> {
     memory: &'m M,
     scratch: Scratch<'s>,
+    width: Width,
 }
 
 impl<'s, M: UserMemory> Fetch<'_, 's, M> {
@@ -171,7 +189,7 @@ pub fn request<'s>(
     if let Some(errno) = call.refused_by_length() {
         return Err(errno);
     }
-    let mut fetch = Fetch { memory, scratch: Scratch(scratch) };
+    let mut fetch = Fetch { memory, scratch: Scratch(scratch), width: call.width };
     let [a, b, c, d, e] = call.args;
     match call.entry {
         Entry::AddKey => {
@@ -256,7 +274,7 @@ fn authority_request<'s, M: UserMemory>(
             Request::Instantiate { key, payload: fetch.payload(b, len), keyring }
         }
         op::INSTANTIATE_IOV => {
-            let payload = scattered(fetch.memory, b, c as u32)?;
+            let payload = scattered(fetch.memory, fetch.width, b, c as u32)?;
             Request::Instantiate { key, payload, keyring }
         }
         op::NEGATE => Request::Reject {
@@ -284,25 +302,47 @@ fn within_user_half(address: u64, len: u64) -> Result<(), Errno> {
 /// 1024 segments EINVAL, a bad array EFAULT, a negative length EINVAL; then the
 /// total above 1 MiB - 1, EINVAL. The bytes are not gathered: nobody can have
 /// the authority to instantiate, and EPERM comes before they would be read.
-fn scattered<'s>(memory: &impl UserMemory, address: u64, count: u32) -> Fetched<Payload<'s>> {
+fn scattered<'s>(
+    memory: &impl UserMemory,
+    width: Width,
+    address: u64,
+    count: u32,
+) -> Fetched<Payload<'s>> {
     let count = if address == 0 { 0 } else { u64::from(count) };
     if count > IOV_COUNT_MAX {
         return Err(Errno::EINVAL);
     }
     let mut total = 0u64;
     for index in 0..count {
-        let mut segment = [0u8; 16];
-        let at = address.checked_add(index * 16).ok_or(Errno::EFAULT)?;
-        memory.read(at, &mut segment)?;
-        let [.., l0, l1, l2, l3, l4, l5, l6, l7] = segment;
-        let len = i64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7]);
-        let len = u64::try_from(len).map_err(|_| Errno::EINVAL)?;
-        total = total.saturating_add(len);
+        let len = segment_len(memory, width, address, index)?;
+        total = total.saturating_add(u64::try_from(len).map_err(|_| Errno::EINVAL)?);
     }
     if total > ADD_PAYLOAD_LEN_MAX {
         return Err(Errno::EINVAL);
     }
     Ok(Payload::Omitted(total))
+}
+
+/// The length in one `struct iovec` of an array, or `struct compat_iovec`.
+fn segment_len(
+    memory: &impl UserMemory,
+    width: Width,
+    address: u64,
+    index: u64,
+) -> Result<i64, Errno> {
+    let at = |size: u64| address.checked_add(index * size).ok_or(Errno::EFAULT);
+    match width {
+        Width::Bits64 => {
+            let mut segment = [[0u8; 8]; 2];
+            memory.read(at(16)?, segment.as_flattened_mut())?;
+            Ok(i64::from_le_bytes(segment[1]))
+        }
+        Width::Bits32 => {
+            let mut segment = [[0u8; 4]; 2];
+            memory.read(at(8)?, segment.as_flattened_mut())?;
+            Ok(i64::from(i32::from_le_bytes(segment[1])))
+        }
+    }
 }
 
 /// Hands a reply to the caller: its data into the caller's buffer, its answer as

@@ -137,3 +137,16 @@ pub enum Request<'a> {
     /// Any other operation of `keyctl(2)`.
     Other { operation: u32 },
 }
+
+impl Request<'_> {
+    /// True when bytes of a payload have been fetched: whoever holds them clears them.
+    #[must_use]
+    pub fn carries_payload(&self) -> bool {
+        match self {
+            Request::AddKey { payload, .. }
+            | Request::Update { payload, .. }
+            | Request::Instantiate { payload, .. } => !matches!(payload, Payload::Omitted(_)),
+            _ => false,
+        }
+    }
+}

@@ -19,6 +19,15 @@ pub const I386: CallNumbers = CallNumbers { add_key: 286, request_key: 287, keyc
 /// The generic table: AArch64, RISC-V and later ports.
 pub const GENERIC: CallNumbers = CallNumbers { add_key: 217, request_key: 218, keyctl: 219 };
 
+/// x32, whose numbers are those of x86-64 with bit 30.
+pub const X32: CallNumbers = CallNumbers {
+    add_key: 1 << 30 | X86_64.add_key,
+    request_key: 1 << 30 | X86_64.request_key,
+    keyctl: 1 << 30 | X86_64.keyctl,
+};
+/// 32-bit ARM (`arch/arm/tools/syscall.tbl`).
+pub const ARM: CallNumbers = CallNumbers { add_key: 309, request_key: 310, keyctl: 311 };
+
 /// The numbers for the architecture that this crate is compiled for.
 #[cfg(target_arch = "x86_64")]
 pub const NATIVE: CallNumbers = X86_64;

@@ -51,9 +51,9 @@ fn register() -> impl Strategy<Value = u64> {
 fn call() -> impl Strategy<Value = RawCall> {
     let args = prop::array::uniform5(register());
     (0..44u64, args).prop_map(|(kind, [a, b, c, d, e])| match kind {
-        0..3 => RawCall { entry: Entry::AddKey, args: [a, b, c, d, e] },
-        3..5 => RawCall { entry: Entry::RequestKey, args: [a, b, c, d, e] },
-        _ => RawCall { entry: Entry::Keyctl, args: [kind - 5, a, b, c, d] },
+        0..3 => RawCall::native(Entry::AddKey, [a, b, c, d, e]),
+        3..5 => RawCall::native(Entry::RequestKey, [a, b, c, d, e]),
+        _ => RawCall::native(Entry::Keyctl, [kind - 5, a, b, c, d]),
     })
 }
 
@@ -214,7 +214,7 @@ fn a_payload_at_its_bound_is_fetched_and_one_byte_more_is_einval() {
             _ => [u64::from(operation), 7, BASE, len, 0],
         };
         let mut scratch = Vec::new();
-        let fits = RawCall { entry, args: at(max) };
+        let fits = RawCall::native(entry, at(max));
         let request = fetch(&fits, &memory, &mut scratch).unwrap();
         let (Request::AddKey { payload, .. }
         | Request::Update { payload, .. }
@@ -223,7 +223,7 @@ fn a_payload_at_its_bound_is_fetched_and_one_byte_more_is_einval() {
             panic!("{request:?}")
         };
         assert!(matches!(payload, Payload::Carried(bytes) if bytes.len() as u64 == max));
-        let longer = RawCall { entry, args: at(max + 1) };
+        let longer = RawCall::native(entry, at(max + 1));
         assert_eq!(fetch(&longer, &memory, &mut scratch), Err(Errno::EINVAL));
     }
 }
@@ -231,7 +231,7 @@ fn a_payload_at_its_bound_is_fetched_and_one_byte_more_is_einval() {
 #[test]
 fn null_is_none_where_it_may_be_and_efault_elsewhere() {
     let memory = Memory::filled(b'x', 1);
-    let call = RawCall { entry: Entry::RequestKey, args: [0; 5] };
+    let call = RawCall::native(Entry::RequestKey, [0; 5]);
     let mut scratch = Vec::new();
     let Ok(Request::RequestKey { type_name, description, callout, .. }) =
         fetch(&call, &memory, &mut scratch)

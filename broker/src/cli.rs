@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use keyshim_abi::KeyId;
 
 use crate::paths::DomainName;
+use crate::run::mode::Mode;
 use crate::show::{How, Where, parse_keyring};
 
 const AFTER_HELP: &str = "\
@@ -140,6 +141,9 @@ pub(crate) struct RunArguments {
     /// counts
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// How to catch the program's calls
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub(crate) mode: Mode,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,

@@ -1,5 +1,6 @@
 //! The real clock and real randomness, which the core may not have.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keyshim_keys::{Entropy, Now, SeededEntropy};
@@ -35,10 +36,31 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// True when the running kernel is of that version or a later one.
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = nix::sys::utsname::uname();
+    let release =
+        release.as_ref().map_or_else(|_| Cow::default(), |u| u.release().to_string_lossy());
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next()) >= (major, minor)
+}
+
 /// The generator that a run asked for.
 pub(crate) fn entropy(seed: Option<u64>) -> Box<dyn Entropy> {
     match seed {
         Some(seed) => Box::new(SeededEntropy::new(seed)),
         None => Box::new(SystemEntropy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_kernel_is_neither_of_yesterday_nor_of_tomorrow() {
+        assert!(kernel_is_at_least(5, 0));
+        assert!(!kernel_is_at_least(1000, 0));
     }
 }

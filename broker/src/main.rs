@@ -36,10 +36,9 @@ mod run;
 mod server;
 mod service;
 mod show;
+mod supervisor;
 mod sys;
 mod tasks;
-// Until the roads that have only a number to go by are merged.
-#[allow(dead_code)]
 mod visitor;
 mod worker;
 
@@ -86,8 +85,8 @@ fn log_as_asked() {
 fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
     let done = match cli.command {
         Command::Run(arguments) => {
-            let RunArguments { domain, profile: Profile::Linux6, seed, command } = arguments;
-            return run::run(&run::Plan { command, domain, seed });
+            let RunArguments { domain, profile: Profile::Linux6, seed, mode, command } = arguments;
+            return run::run(&run::Plan { command, domain, seed, mode });
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
         Command::Broker(arguments) => broker(arguments),

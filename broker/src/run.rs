@@ -1,10 +1,11 @@
 //! `keyshim run`: a program, its keys, and nothing left of either.
 //!
 //! The domain lives in this process. The program runs as an ordinary child, with
-//! the library preloaded; whatever it starts and leaves behind becomes our child
-//! too, so that we know when the last has gone.
+//! the library preloaded, under a filter, or both; whatever it starts and leaves
+//! behind becomes our child too, so that we know when the last has gone.
 
 pub(crate) mod library;
+pub(crate) mod mode;
 pub(crate) mod shelter;
 pub(crate) mod signals;
 pub(crate) mod spawn;
@@ -18,12 +19,14 @@ use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::paths::DomainName;
 use crate::server::{Admission, Lifetime, Rules, Server};
+use crate::supervisor::{Listener, Supervisor};
 use crate::{autostart, hardening, host};
 
-use library::Library;
+use mode::{Mode, Roads};
 use shelter::Shelter;
 use signals::Signals;
 pub(crate) use spawn::Outcome;
+use spawn::{Failure, Surroundings};
 
 /// What to run, and with which keys.
 pub(crate) struct Plan {
@@ -33,19 +36,21 @@ pub(crate) struct Plan {
     pub(crate) domain: Option<DomainName>,
     /// Seed for serials, or the kernel's randomness.
     pub(crate) seed: Option<u64>,
+    /// How its calls are to be caught.
+    pub(crate) mode: Mode,
 }
 
 /// Runs a program until the last of its processes has gone.
 pub(crate) fn run(plan: &Plan) -> Result<ExitCode, Fault> {
-    let library = library::find()?;
+    let roads = Roads::choose(plan.mode)?;
     let outcome = match &plan.domain {
-        Some(domain) => run_in_shared_domain(plan, domain, &library),
-        None => run_in_own_domain(plan, &library),
+        Some(domain) => run_in_shared_domain(plan, domain, roads),
+        None => run_in_own_domain(plan, roads),
     };
     outcome.map(Outcome::exit_code)
 }
 
-fn run_in_own_domain(plan: &Plan, library: &Library) -> Result<Outcome, Fault> {
+fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
     // Threads inherit the mask, and none but the main one may take a signal.
     let signals = Signals::take()?;
     let shelter = Shelter::open();
@@ -57,43 +62,49 @@ fn run_in_own_domain(plan: &Plan, library: &Library) -> Result<Outcome, Fault> {
     };
     let domain = Domain::new(host::entropy(plan.seed))?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
-    let outcome = run_program(plan, library, &shelter.addresses(), &signals, |pid| {
+    let outcome = run_program(plan, roads, &shelter.addresses(), &signals, |pid, listener| {
         running.server.domain().orphans.adopt_for(pid);
+        listener.map(|listener| Supervisor::start(&running.server, listener)).transpose()?;
         hardening::conceal();
         hardening::raise_descriptors();
         hardening::lock_memory();
+        Ok(())
     });
     running.stop();
     shelter.remove();
     outcome
 }
 
-fn run_in_shared_domain(
-    plan: &Plan,
-    domain: &DomainName,
-    library: &Library,
-) -> Result<Outcome, Fault> {
+fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Result<Outcome, Fault> {
     // Held until the end: the broker lives for as long as somebody is connected.
     let (_lease, addresses) = autostart::lease(domain, plan.seed)?;
     let signals = Signals::take()?;
-    run_program(plan, library, &addresses, &signals, |_| ())
+    run_program(plan, roads, &addresses, &signals, |_, _| Ok(()))
 }
 
-/// Starts the program, calls `started` with its id, and waits until all is over.
+/// Starts the program, calls `started` with its id and listener, and waits until all
+/// is over.
 fn run_program(
     plan: &Plan,
-    library: &Library,
+    roads: Roads,
     addresses: &[Address],
     signals: &Signals,
-    started: impl FnOnce(u32),
+    started: impl FnOnce(u32, Option<Listener>) -> Result<(), Fault>,
 ) -> Result<Outcome, Fault> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(Fault::system("cannot adopt orphans", "this needs Linux 3.4 or later"))?;
-    match spawn::start(&plan.command, library, addresses, signals.before) {
-        Ok(pid) => {
-            started(pid);
+    let surroundings = Surroundings {
+        library: roads.library.as_ref(),
+        filter: roads.filter,
+        addresses,
+        mask: signals.before,
+    };
+    match spawn::start(&plan.command, surroundings) {
+        Ok((pid, listener)) => {
+            started(pid, listener)?;
             signals.attend(pid)
         }
-        Err(refused) => Ok(refused),
+        Err(Failure::Program(refused)) => Ok(refused),
+        Err(Failure::Fault(fault)) => Err(fault),
     }
 }

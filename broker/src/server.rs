@@ -262,7 +262,11 @@ impl Running {
     }
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Fault> {
+/// Starts a thread of that name.
+pub(crate) fn spawn(
+    name: String,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Fault> {
     std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
         Fault::Told(format!("cannot start a thread: {error}; raise the limit of processes"))
     })

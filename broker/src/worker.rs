@@ -150,7 +150,7 @@ fn serve(server: &Server, id: u64, scratch: &mut Scratch, data: &mut Vec<u8>) {
 }
 
 /// Clears what was sent; memory of an unusual size is given back.
-fn clear(data: &mut Vec<u8>) {
+pub(crate) fn clear(data: &mut Vec<u8>) {
     data.as_mut_slice().zeroize();
     data.clear();
     if data.capacity() > CHUNK_LEN {
@@ -193,7 +193,7 @@ fn converse(
 }
 
 /// Carries out a message of a known thread under the domain's lock.
-fn carry_out(
+pub(crate) fn carry_out(
     server: &Server,
     task: TaskId,
     message: &Message<'_>,

@@ -8,7 +8,7 @@ use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::{Answer, Reply};
-use keyshim_abi::request::{Payload, Request};
+use keyshim_abi::request::Request;
 
 use crate::door;
 use crate::fault::Fault;
@@ -115,7 +115,7 @@ fn carry(raw: &RawCall, seat: &mut Seat, quiet: &Quiet) -> Result<i64, Fault> {
     let outcome = match marshal::request(raw, &OwnMemory, fetched) {
         Err(errno) => return Ok(negative(errno)),
         Ok(request) => {
-            holds_secret = carries_payload(&request);
+            holds_secret = request.carries_payload();
             converse(seat, quiet, &Message::Call(request), frame, |from, reply| {
                 // A broker's mistake must not become the program's memory corruption.
                 if from + reply.data.len() as u64 > room(&request) {
@@ -132,16 +132,6 @@ fn carry(raw: &RawCall, seat: &mut Seat, quiet: &Quiet) -> Result<i64, Fault> {
     }
     outcome?;
     value.ok_or(Fault::Garbled)
-}
-
-/// True when the caller's payload, or a part of it, lies in the scratch memory.
-fn carries_payload(request: &Request<'_>) -> bool {
-    match request {
-        Request::AddKey { payload, .. }
-        | Request::Update { payload, .. }
-        | Request::Instantiate { payload, .. } => !matches!(payload, Payload::Omitted(_)),
-        _ => false,
-    }
 }
 
 /// Bytes of data that may come back.

@@ -73,7 +73,7 @@ pub unsafe extern "C" fn syscall(
 }
 
 fn key_call(entry: Entry, args: [c_long; 5]) -> c_long {
-    returned(client::call(&RawCall { entry, args: registers(args) }))
+    returned(client::call(&RawCall::native(entry, registers(args))))
 }
 
 fn registers(args: [c_long; 5]) -> [u64; 5] {

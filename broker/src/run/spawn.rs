@@ -2,13 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 
 use nix::sys::signal::SigSet;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use seccompiler::BpfProgram;
 
 use super::library::{Library, PRELOAD};
 use crate::address::Address;
+use crate::fault::Fault;
+use crate::supervisor::{Listener, notify};
 use crate::sys;
 
 /// Names the broker's addresses to the library.
@@ -25,6 +30,21 @@ pub(crate) enum Outcome {
     NotFound(OsString),
     /// It is there, and cannot be run.
     NotRunnable(OsString, io::Error),
+}
+
+/// Why there is no program.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It is the program's fault.
+    Program(Outcome),
+    /// It is ours.
+    Fault(Fault),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Fault(fault)
+    }
 }
 
 impl Outcome {
@@ -62,29 +82,62 @@ impl Outcome {
     }
 }
 
-/// Starts the program with the library preloaded and that signal mask: its id, or
-/// why not.
+/// How a program is caught: by which roads, and how it finds its domain.
+pub(crate) struct Surroundings<'a> {
+    /// The library to preload, if it is.
+    pub(crate) library: Option<&'a Library>,
+    /// The filter to put it under, if it is.
+    pub(crate) filter: Option<BpfProgram>,
+    /// The addresses of the broker.
+    pub(crate) addresses: &'a [Address],
+    /// The signal mask that it begins with.
+    pub(crate) mask: SigSet,
+}
+
+/// Starts the program: its id, and the listener of its filter; or why not.
 pub(crate) fn start(
     command: &[OsString],
-    library: &Library,
-    addresses: &[Address],
-    mask: SigSet,
-) -> Result<u32, Outcome> {
+    surroundings: Surroundings<'_>,
+) -> Result<(u32, Option<Listener>), Failure> {
     let (program, arguments) = command
         .split_first()
         .map_or((OsString::new(), &[][..]), |parts| (parts.0.clone(), parts.1));
-    let preload = library.preload(std::env::var_os(PRELOAD).as_deref());
-    let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    let addresses: Vec<String> = surroundings.addresses.iter().map(Address::to_string).collect();
     let mut command = Command::new(&program);
-    command.args(arguments).env(PRELOAD, preload).env(SOCKET, addresses.join(","));
-    sys::begin_with_mask(&mut command, mask);
-    match command.spawn() {
-        Ok(child) => Ok(child.id()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound || !is_anywhere(&program) => {
-            Err(Outcome::NotFound(program))
-        }
-        Err(error) => Err(Outcome::NotRunnable(program, error)),
+    command.args(arguments).env(SOCKET, addresses.join(","));
+    if let Some(library) = surroundings.library {
+        command.env(PRELOAD, library.preload(std::env::var_os(PRELOAD).as_deref()));
     }
+    sys::begin_with_mask(&mut command, surroundings.mask);
+    let filter = surroundings.filter.map(|filter| put_under(&mut command, filter)).transpose()?;
+    let spawned = command.spawn();
+    // Our copy of the end that the program had.
+    drop(command);
+    let listener = filter.as_ref().map(Listener::take);
+    match (spawned, listener) {
+        (Ok(child), listener) => Ok((child.id(), listener.flatten())),
+        (Err(error), Some(None)) => Err(Failure::Fault(Fault::Told(format!(
+            "cannot put the program under a filter: {error}; say --mode preload, or ask \
+             `keyshim doctor`"
+        )))),
+        (Err(error), _) => Err(Failure::Program(not_started(program, error))),
+    }
+}
+
+/// Has the program begin under a filter: where its listener will arrive.
+fn put_under(command: &mut Command, filter: BpfProgram) -> Result<OwnedFd, Fault> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+        .map_err(Fault::system("cannot make a socket pair", "raise the limit of open files"))?;
+    notify::begin_under_filter(command, filter, theirs, true);
+    Ok(ours)
+}
+
+fn not_started(program: OsString, error: io::Error) -> Outcome {
+    if error.kind() == io::ErrorKind::NotFound || !is_anywhere(&program) {
+        return Outcome::NotFound(program);
+    }
+    Outcome::NotRunnable(program, error)
 }
 
 /// False for a name that is in no directory of `PATH`: the error is then that of

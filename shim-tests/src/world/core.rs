@@ -116,7 +116,7 @@ impl CoreWorld {
         }
         let entry = [Entry::AddKey, Entry::RequestKey, Entry::Keyctl][usize::from(entry)];
         let memory = Regions(RefCell::new(regions));
-        let ret = self.submit(actor, &RawCall { entry, args }, &memory)?;
+        let ret = self.submit(actor, &RawCall::native(entry, args), &memory)?;
         let out = registers.iter().position(|register| matches!(register, Register::Out(_)));
         let mut regions = memory.0.into_inner();
         Ok((ret, out.map_or_else(Vec::new, |index| std::mem::take(&mut regions[index]))))
