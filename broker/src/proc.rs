@@ -67,6 +67,8 @@ pub(crate) struct Place {
     pub(crate) started_ticks: u64,
     /// The program that it runs; `None` where we may not know.
     pub(crate) image: Option<Image>,
+    /// Its main thread has ended; others of its threads may live.
+    pub(crate) is_zombie: bool,
 }
 
 /// Where one execve has put a program in memory. Children share it until they
@@ -91,6 +93,7 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
     let id = |number: usize| u32::try_from(field(number)?).ok();
     let image = Image { code: field(26)?, arguments: field(48)?, environment_end: field(51)? };
     Some(Place {
+        is_zombie: matches!(fields.first(), Some(&("Z" | "X"))),
         parent: id(4)?,
         group: id(5)?,
         session: id(6)?,

@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::connections::{Connections, Limits};
+use crate::descent::Lineage;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
 use crate::housekeeping::{self, Note, Notes};
@@ -131,6 +132,9 @@ impl Server {
             over: rules.over,
             last_connection: AtomicU64::new(FIRST_CONNECTION),
         });
+        if let Lineage::Told(subscription) = &server.domain().lineage {
+            subscription.feed().serve(&server);
+        }
         Running::spawn(server, bell, closing)
     }
 

@@ -27,6 +27,7 @@ const SAME_AS_KERNEL: &[(&str, &str)] = &[
     ("forks", ""),
     ("junk", ""),
     ("lastchance", ""),
+    ("lineage", ""),
     ("pointers", ""),
     ("pointers", "sandboxed"),
     ("refused", ""),
