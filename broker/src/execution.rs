@@ -141,7 +141,7 @@ impl Domain {
         self.tasks.is_alive(pid).then_some(image)
     }
 
-    fn end_thread(&mut self, task: TaskId) {
+    pub(crate) fn end_thread(&mut self, task: TaskId) {
         let mut ended = Ended::default();
         self.tasks.remove_thread(task, &mut ended);
         self.take_leave(ended);

@@ -268,6 +268,10 @@ impl Domain {
                 self.materialise_threads(Place { pid, tid: pid });
             }
             for (tid, task) in with_ring {
+                if proc::is_ending(pid, tid) {
+                    self.end_thread(task);
+                    continue;
+                }
                 if self.is_told() && self.meet_silent(Place { pid, tid }).is_err() {
                     continue;
                 }
