@@ -84,6 +84,11 @@ impl Tasks {
         self.processes.is_empty()
     }
 
+    /// True once a task has been taken up, wherever it is now.
+    pub(crate) fn has_met_anybody(&self) -> bool {
+        self.last != 0
+    }
+
     /// Where that task is; Gone when it has ended.
     pub(crate) fn place(&self, task: TaskId) -> Result<Place, CutOff> {
         self.places.get(&task).copied().ok_or(CutOff::Gone)
