@@ -20,7 +20,7 @@ pub(crate) use rehearsal::answer as answer_rehearsal;
 
 /// What a user must know whatever works.
 const CAVEATS: [&str; 2] = [
-    "Preload alone is cooperation: static programs, set-user-id programs and those that make \
+    "Preload alone is cooperation and no security boundary: static programs, set-user-id programs and those that make \
      system calls by themselves are caught only in the modes seccomp and both.",
     "The kernel's own consumers of keys (NFS, CIFS, dm-crypt, fscrypt, kTLS) do not see these \
      keys: they read the real kernel's.",
@@ -127,8 +127,13 @@ fn rungs(ladder: &Ladder) -> String {
     const NAME_WIDTH: usize = 8;
     let mut text = format!("\n{}\n", paint(HEADING, "Modes of `keyshim run`"));
     for Rung { mode, works, found, advice } in &ladder.modes {
-        let mark = if *works { paint(GOOD, "yes ") } else { paint(WARNING, "no  ") };
-        let taken = if *mode == ladder.auto { paint(HEADING, "  <- auto") } else { String::new() };
+        let is_taken = *mode == ladder.auto;
+        let mark = match (works, is_taken) {
+            (true, _) => paint(GOOD, "yes "),
+            (false, false) => paint(WARNING, "no  "),
+            (false, true) => paint(BAD, "FAIL"),
+        };
+        let taken = if is_taken { paint(HEADING, "  <- auto") } else { String::new() };
         text.push_str(&format!("{mark}  {mode:NAME_WIDTH$}  {found}{taken}\n"));
         if let Some(advice) = advice {
             text.push_str(&format!("      {:NAME_WIDTH$}  {}\n", "", paint(QUIET, advice)));
