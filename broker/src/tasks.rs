@@ -74,6 +74,8 @@ pub(crate) struct Ended {
 pub(crate) struct Tasks {
     processes: HashMap<u32, Process>,
     places: HashMap<TaskId, Place>,
+    /// Tasks by the number of their thread: that of the latest, if it was used again.
+    by_tid: HashMap<u32, TaskId>,
     tokens: HashMap<Token, TaskId>,
     last: u64,
 }
@@ -102,6 +104,14 @@ impl Tasks {
     /// The same, to be changed.
     pub(crate) fn thread_mut(&mut self, place: Place) -> Option<&mut Thread> {
         self.processes.get_mut(&place.pid)?.threads.get_mut(&place.tid)
+    }
+
+    /// Where the known thread of that number is, if it has not ended as far as its
+    /// pidfd says: then no other thread can have the number. Comes after a sweep.
+    pub(crate) fn held(&self, tid: u32) -> Option<Place> {
+        let place = self.place(*self.by_tid.get(&tid)?).ok()?;
+        let has_pidfd = place.pid == place.tid || self.thread(place)?.pidfd.is_some();
+        (place.tid == tid && has_pidfd).then_some(place)
     }
 
     /// The thread as its credentials can be asked for.
@@ -199,6 +209,7 @@ impl Tasks {
             let survivor = Thread { token, connections, ..Thread::new(task, None) };
             process.threads.insert(pid, survivor);
             self.places.insert(task, Place { pid, tid: pid });
+            self.by_tid.insert(pid, task);
         }
         for thread in threads.into_values() {
             self.forget(thread, ended);
@@ -254,6 +265,7 @@ impl Tasks {
         self.last += 1;
         let task = TaskId(self.last);
         self.places.insert(task, place);
+        self.by_tid.insert(place.tid, task);
         task
     }
 
@@ -302,7 +314,11 @@ impl Tasks {
     }
 
     fn forget(&mut self, thread: Thread, ended: &mut Ended) {
-        self.places.remove(&thread.task);
+        let place = self.places.remove(&thread.task);
+        let tid = place.map(|place| place.tid);
+        if let Some(tid) = tid.filter(|tid| self.by_tid.get(tid) == Some(&thread.task)) {
+            self.by_tid.remove(&tid);
+        }
         if let Some(token) = thread.token {
             self.tokens.remove(&token);
         }

@@ -22,6 +22,13 @@ impl Domain {
     /// same, or is none that we can see (number 0).
     pub(crate) fn task_of(&mut self, tid: u32) -> Result<TaskId, CutOff> {
         self.sweep();
+        if let Some(place) = self.tasks.held(tid) {
+            // Nobody announces what a program without the library executes.
+            if let Some(task) = self.tasks.representative(place.pid) {
+                self.notice_execve(task);
+            }
+            return self.known_or_started(place);
+        }
         let (pid, pidfd) = process_of(tid)?;
         if self.tasks.knows_process(pid, &pidfd) {
             // Nobody announces what a program without the library executes.
