@@ -174,6 +174,9 @@ impl Domain {
     /// Takes note of an execve that nobody announced, if the process of that task
     /// runs another program than when it was last looked at.
     pub(crate) fn notice_execve(&mut self, task: TaskId) {
+        if self.is_told() {
+            return;
+        }
         let Ok(place) = self.tasks.place(task) else { return };
         let Some(image @ Some(_)) = self.image_now(place.pid) else { return };
         if self.tasks.image(place.pid) != image {

@@ -42,7 +42,7 @@ pub(crate) struct Plan {
 
 /// Runs a program until the last of its processes has gone.
 pub(crate) fn run(plan: &Plan) -> Result<ExitCode, Fault> {
-    let roads = Roads::choose(plan.mode)?;
+    let roads = Roads::choose(plan.mode, plan.domain.is_some())?;
     let outcome = match &plan.domain {
         Some(domain) => run_in_shared_domain(plan, domain, roads),
         None => run_in_own_domain(plan, roads),

@@ -267,10 +267,10 @@ impl Running {
 }
 
 /// Starts a thread of that name.
-pub(crate) fn spawn(
+pub(crate) fn spawn<T: Send + 'static>(
     name: String,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, Fault> {
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Fault> {
     std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
         Fault::Told(format!("cannot start a thread: {error}; raise the limit of processes"))
     })

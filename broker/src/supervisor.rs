@@ -6,12 +6,15 @@
 //! never goes on into the kernel. Whatever happens to us, the program sees a kernel
 //! without keys: ENOSYS, which is also what Linux answers once nobody listens.
 
+pub(crate) mod channel;
 pub(crate) mod filter;
 mod journal;
 mod memory;
 pub(crate) mod notify;
+pub(crate) mod probe;
+pub(crate) mod trial;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyshim_abi::frame::Message;
@@ -21,15 +24,15 @@ use keyshim_abi::marshal::{self, RawCall};
 use keyshim_abi::{Errno, Reply};
 use nix::errno::Errno as System;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::fault::Fault;
 use crate::server::{self, Server};
-use crate::{host, sys, worker};
+use crate::{host, worker};
+pub(crate) use channel::Listener;
 use journal::Journal;
 use memory::CallerMemory;
-use notify::{Installed, Notification};
+use notify::Notification;
 
 /// Receivers of one listener: one for each of two CPUs. More do not help, since
 /// calls of one domain are carried out one after the other.
@@ -43,33 +46,6 @@ pub(crate) struct Supervisor {
     journal: Option<Mutex<Journal>>,
     /// Whether receiving ends when no program is left (Linux 6.11).
     receiving_ends: bool,
-}
-
-/// A listener and how it came to be.
-pub(crate) struct Listener {
-    /// The descriptor.
-    pub(crate) fd: OwnedFd,
-    /// What its kernel can do.
-    pub(crate) installed: Installed,
-}
-
-impl Listener {
-    /// Takes the listener that [`notify::begin_under_filter`] has sent, if it has.
-    pub(crate) fn take(channel: &OwnedFd) -> Option<Listener> {
-        let mut word = [0];
-        let mut data = [std::io::IoSliceMut::new(&mut word)];
-        let mut control = nix::cmsg_space!(std::os::fd::RawFd);
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = recvmsg::<()>(channel.as_raw_fd(), &mut data, Some(&mut control), flags);
-        let fd = message.ok()?.cmsgs().ok()?.find_map(|one| match one {
-            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-            _ => None,
-        })?;
-        Some(Listener {
-            fd: sys::adopt(fd),
-            installed: Installed { is_killable_only: word == [1] },
-        })
-    }
 }
 
 impl Supervisor {

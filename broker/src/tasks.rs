@@ -78,8 +78,8 @@ pub(crate) struct Ended {
 pub(crate) struct Tasks {
     processes: HashMap<u32, Process>,
     places: HashMap<TaskId, Place>,
-    /// The process of each known thread, by their ids.
-    homes: HashMap<u32, u32>,
+    /// Tasks by the number of their thread: that of the latest, if it was used again.
+    by_tid: HashMap<u32, TaskId>,
     tokens: HashMap<Token, TaskId>,
     last: u64,
 }
@@ -88,6 +88,11 @@ impl Tasks {
     /// True when no living process is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.processes.is_empty()
+    }
+
+    /// True once a task has been taken up, wherever it is now.
+    pub(crate) fn has_met_anybody(&self) -> bool {
+        self.last != 0
     }
 
     /// Where that task is; Gone when it has ended.
@@ -103,6 +108,13 @@ impl Tasks {
     /// The same, to be changed.
     pub(crate) fn thread_mut(&mut self, place: Place) -> Option<&mut Thread> {
         self.processes.get_mut(&place.pid)?.threads.get_mut(&place.tid)
+    }
+
+    /// Where the known thread of that number is, if it has not ended as far as its
+    /// pidfd says: then no other thread can have the number. Comes after a sweep.
+    pub(crate) fn held(&self, tid: u32) -> Option<Place> {
+        let place = self.place(*self.by_tid.get(&tid)?).ok()?;
+        (place.tid == tid && self.is_met(place)).then_some(place)
     }
 
     /// The thread as its credentials can be asked for.
@@ -201,8 +213,8 @@ impl Tasks {
             let survivor = Thread { token, connections, ..Thread::new(task, None) };
             process.threads.insert(pid, survivor);
             self.places.insert(task, Place { pid, tid: pid });
-            self.homes.remove(&tid);
-            self.homes.insert(pid, pid);
+            self.by_tid.remove(&tid);
+            self.by_tid.insert(pid, task);
         }
         for thread in threads.into_values() {
             self.forget(thread, ended);
@@ -283,7 +295,7 @@ impl Tasks {
         self.last += 1;
         let task = TaskId(self.last);
         self.places.insert(task, place);
-        self.homes.insert(place.tid, place.pid);
+        self.by_tid.insert(place.tid, task);
         task
     }
 
@@ -332,8 +344,10 @@ impl Tasks {
     }
 
     fn forget(&mut self, thread: Thread, ended: &mut Ended) {
-        if let Some(place) = self.places.remove(&thread.task) {
-            self.homes.remove(&place.tid);
+        let place = self.places.remove(&thread.task);
+        let tid = place.map(|place| place.tid);
+        if let Some(tid) = tid.filter(|tid| self.by_tid.get(tid) == Some(&thread.task)) {
+            self.by_tid.remove(&tid);
         }
         if let Some(token) = thread.token {
             self.tokens.remove(&token);

@@ -22,31 +22,29 @@ impl Domain {
     /// same, or is none that we can see (number 0).
     pub(crate) fn task_of(&mut self, tid: u32) -> Result<TaskId, CutOff> {
         self.sweep();
-        if self.is_told() {
-            return self.meet_visitor(tid);
+        if let Some(place) = self.tasks.held(tid) {
+            return self.visited_again(place);
         }
         let (pid, pidfd) = process_of(tid)?;
-        if self.tasks.knows_process(pid, &pidfd) {
-            // Nobody announces what a program without the library executes.
-            if let Some(task) = self.tasks.representative(pid) {
-                self.notice_execve(task);
-            }
-        } else {
-            let parent = identity::parent(pid, pidfd.as_fd()).ok_or(CutOff::Gone)?;
-            let forker = self.ancestor(pid, parent);
-            self.take_up(pid, pidfd, forker)?;
+        if self.is_told() {
+            return self.meet(Place { pid, tid }, pidfd);
         }
-        self.known_or_started(Place { pid, tid })
+        let place = Place { pid, tid };
+        if self.tasks.knows_process(pid, &pidfd) {
+            return self.visited_again(place);
+        }
+        let parent = identity::parent(pid, pidfd.as_fd()).ok_or(CutOff::Gone)?;
+        let forker = self.ancestor(pid, parent);
+        self.take_up(pid, pidfd, forker)?;
+        self.known_or_started(place)
     }
 
-    fn meet_visitor(&mut self, tid: u32) -> Result<TaskId, CutOff> {
-        if let Some(place) = self.tasks.home(tid).map(|pid| Place { pid, tid }) {
-            if let Some(thread) = self.tasks.thread(place).filter(|_| self.tasks.is_met(place)) {
-                return Ok(thread.task);
-            }
+    fn visited_again(&mut self, place: Place) -> Result<TaskId, CutOff> {
+        // Nobody announces what a program without the library executes.
+        if let Some(task) = self.tasks.representative(place.pid) {
+            self.notice_execve(task);
         }
-        let (pid, pidfd) = process_of(tid)?;
-        self.meet(Place { pid, tid }, pidfd)
+        self.known_or_started(place)
     }
 }
 

@@ -96,7 +96,7 @@ fn as_printed(program: &str, argument: &str, expected: &str) -> Result<(), Faile
 fn under_keyshim() -> Result<std::process::Command> {
     beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
     let mut command = bare(beside("keyshim").context("cargo build -p keyshim builds it")?);
-    command.args(["run", "--"]);
+    command.args(["run", "--mode", "preload", "--"]);
     Ok(command)
 }
 

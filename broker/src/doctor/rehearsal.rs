@@ -1,49 +1,41 @@
-//! The whole way once, with a program of our own: library, door, broker, answer.
+//! The whole way once, with a program of our own: library or filter, broker, answer.
 
-use std::process::{Command, Stdio};
+use std::ffi::OsStr;
+use std::process::{Child, Command, Stdio};
 
-use super::Finding;
+use keyshim_abi::gate::GATES;
+
 use crate::address::Address;
 use crate::connections::Limits;
 use crate::domain::Domain;
 use crate::fault::Fault;
-use crate::run::library::{self, Library, PRELOAD};
+use crate::run::library::{Library, PRELOAD};
 use crate::run::spawn::SOCKET;
-use crate::server::{Admission, Lifetime, Rules, Server};
+use crate::server::{Admission, Lifetime, Rules, Running, Server};
+use crate::supervisor::channel::{self, Word};
+use crate::supervisor::{Supervisor, filter, notify, trial};
 use crate::{host, sys};
 
-/// Makes this program, run as a child, make one call and print the answer.
+/// Makes this program, run as a child, make one call each way that it names and end
+/// well if all were answered.
 pub(crate) const VARIABLE: &str = "KEYSHIM_REHEARSAL";
+/// Through libc, as most programs do.
+const BY_LIBC: &str = "libc";
+/// By an instruction, as static programs do.
+const BY_INSTRUCTION: &str = "instruction";
+/// The same program, first one way, then the other.
+const BOTH_WAYS: &str = "libc instruction";
 
-/// The library, and whether a program that loads it is caught.
-pub(super) fn findings() -> Vec<Finding> {
-    const LIBRARY: &str = "library";
-    const RUN: &str = "run";
-    let library = match library::find() {
-        Ok(library) => library,
-        Err(fault) => return vec![Finding::broken(LIBRARY, "not found", fault.to_string())],
-    };
-    let found = Finding::good(LIBRARY, library.0.display().to_string());
-    let run = match rehearse(&library) {
-        Ok(Rehearsed::Caught) => Finding::good(RUN, "a program's call was caught and answered"),
-        Ok(Rehearsed::Missed(complaint)) => Finding::broken(
-            RUN,
-            format!("a program's call was not caught{complaint}"),
-            "check that library and programs are of the same architecture and libc, and that \
-             LD_PRELOAD is not forbidden",
-        ),
-        Err(fault) => Finding::broken(RUN, fault.to_string(), "see the other findings"),
-    };
-    vec![found, run]
-}
-
-enum Rehearsed {
+/// What became of it.
+pub(super) enum Rehearsed {
+    /// Every call was caught and answered.
     Caught,
-    /// With what the dynamic linker had to say.
+    /// One was not; with what the dynamic linker had to say.
     Missed(String),
 }
 
-fn rehearse(library: &Library) -> Result<Rehearsed, Fault> {
+/// Has a program make its calls, with the library, under a filter, or both.
+pub(super) fn rehearse(library: Option<&Library>, traps: bool) -> Result<Rehearsed, Fault> {
     let address = Address::Abstract(format!("keyshim-{}", host::random_name()).into_bytes());
     let next = "run it outside the sandbox";
     let door = address.bind().map_err(Fault::system("cannot bind a socket", next))?;
@@ -54,16 +46,25 @@ fn rehearse(library: &Library) -> Result<Rehearsed, Fault> {
         over: None,
     };
     let running = Server::start(Domain::new(host::entropy(None))?, vec![door], rules)?;
-    let output = Command::new("/proc/self/exe")
-        .env(VARIABLE, "1")
-        .env(PRELOAD, library.preload(None))
-        .env(SOCKET, address.to_string())
-        .stdin(Stdio::null())
-        .output();
-    let was_called = running.server.has_been_called();
+    let ways = match (library.is_some(), traps) {
+        (true, true) => BOTH_WAYS,
+        (true, false) => BY_LIBC,
+        _ => BY_INSTRUCTION,
+    };
+    let mut command = Command::new("/proc/self/exe");
+    command.env(VARIABLE, ways).env(SOCKET, address.to_string()).env_remove(PRELOAD);
+    if let Some(library) = library {
+        command.env(PRELOAD, library.preload(None));
+    }
+    let child = start(command, traps, &running);
+    let output = child.and_then(|child| child.wait_with_output().map_err(not_started));
+    let was_served = match library {
+        Some(_) => running.server.has_been_called(),
+        None => running.server.domain().tasks.has_met_anybody(),
+    };
     running.stop();
-    let output = output.map_err(|error| Fault::Told(format!("cannot start a program: {error}")))?;
-    if was_called && output.status.success() {
+    let output = output?;
+    if was_served && output.status.success() {
         return Ok(Rehearsed::Caught);
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -71,9 +72,35 @@ fn rehearse(library: &Library) -> Result<Rehearsed, Fault> {
     Ok(Rehearsed::Missed(complaint.unwrap_or_default()))
 }
 
-/// The child's part: one call through libc, as any program makes it. True when
-/// this process is that child and the call was answered.
+fn not_started(error: std::io::Error) -> Fault {
+    Fault::Told(format!("cannot start a program: {error}"))
+}
+
+fn start(mut command: Command, traps: bool, running: &Running) -> Result<Child, Fault> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    if !traps {
+        return command.spawn().map_err(not_started);
+    }
+    let (ours, theirs) = channel::pair()?;
+    notify::begin_under_filter(&mut command, filter::program(GATES)?, theirs, false);
+    let child = command.spawn().map_err(not_started)?;
+    if let Some(Word::Installed(listener)) = channel::next(&ours) {
+        Supervisor::start(&running.server, listener)?;
+    }
+    Ok(child)
+}
+
+/// The child's part. `None` when this process is no such child; else whether its calls
+/// were answered.
 pub(crate) fn answer() -> Option<bool> {
-    std::env::var_os(VARIABLE)?;
-    Some(!matches!(sys::keyctl_capabilities(), Err(nix::errno::Errno::ENOSYS)))
+    let ways = std::env::var_os(VARIABLE)?;
+    let ways = ways.as_os_str();
+    let is_asked = |way: &str| ways == OsStr::new(way) || ways == OsStr::new(BOTH_WAYS);
+    let by_libc = || !matches!(sys::keyctl_capabilities(), Err(nix::errno::Errno::ENOSYS));
+    let by_instruction = || {
+        let mut capabilities = [0; 8];
+        let len = trial::capabilities(&mut capabilities);
+        len.is_some_and(|len| len > 0) && capabilities != [0; 8]
+    };
+    Some((!is_asked(BY_LIBC) || by_libc()) && (!is_asked(BY_INSTRUCTION) || by_instruction()))
 }

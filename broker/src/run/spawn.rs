@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 
 use nix::sys::signal::SigSet;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use seccompiler::BpfProgram;
 
 use super::library::{Library, PRELOAD};
+use super::mode::Filter;
 use crate::address::Address;
 use crate::fault::Fault;
-use crate::supervisor::{Listener, notify};
+use crate::supervisor::channel::{self, Word};
+use crate::supervisor::{Listener, notify, probe};
 use crate::sys;
 
 /// Names the broker's addresses to the library.
@@ -87,7 +87,7 @@ pub(crate) struct Surroundings<'a> {
     /// The library to preload, if it is.
     pub(crate) library: Option<&'a Library>,
     /// The filter to put it under, if it is.
-    pub(crate) filter: Option<BpfProgram>,
+    pub(crate) filter: Option<Filter>,
     /// The addresses of the broker.
     pub(crate) addresses: &'a [Address],
     /// The signal mask that it begins with.
@@ -109,27 +109,34 @@ pub(crate) fn start(
         command.env(PRELOAD, library.preload(std::env::var_os(PRELOAD).as_deref()));
     }
     sys::begin_with_mask(&mut command, surroundings.mask);
+    let is_optional = surroundings.filter.as_ref().is_some_and(|filter| filter.is_optional);
     let filter = surroundings.filter.map(|filter| put_under(&mut command, filter)).transpose()?;
     let spawned = command.spawn();
     // Our copy of the end that the program had.
     drop(command);
-    let listener = filter.as_ref().map(Listener::take);
-    match (spawned, listener) {
-        (Ok(child), listener) => Ok((child.id(), listener.flatten())),
-        (Err(error), Some(None)) => Err(Failure::Fault(Fault::Told(format!(
-            "cannot put the program under a filter: {error}; say --mode preload, or ask \
-             `keyshim doctor`"
-        )))),
+    let word = filter.as_ref().map(channel::next);
+    match (spawned, word) {
+        (Ok(child), Some(Some(Word::Installed(listener)))) => Ok((child.id(), Some(listener))),
+        (Ok(child), word) => {
+            if let Some(Some(Word::Refused(errno))) = word {
+                tracing::info!("no filter: {}", probe::Outcome::Refused(errno));
+            }
+            Ok((child.id(), None))
+        }
+        (Err(error), Some(None | Some(Word::Refused(_)))) if !is_optional => {
+            Err(Failure::Fault(Fault::Told(format!(
+                "cannot put the program under a filter: {error}; say --mode preload, or ask \
+                 `keyshim doctor`"
+            ))))
+        }
         (Err(error), _) => Err(Failure::Program(not_started(program, error))),
     }
 }
 
 /// Has the program begin under a filter: where its listener will arrive.
-fn put_under(command: &mut Command, filter: BpfProgram) -> Result<OwnedFd, Fault> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-        .map_err(Fault::system("cannot make a socket pair", "raise the limit of open files"))?;
-    notify::begin_under_filter(command, filter, theirs, true);
+fn put_under(command: &mut Command, filter: Filter) -> Result<OwnedFd, Fault> {
+    let (ours, theirs) = channel::pair()?;
+    notify::begin_under_filter(command, filter.program, theirs, filter.is_optional);
     Ok(ours)
 }
 

@@ -11,6 +11,8 @@ use std::process::Command;
 use nix::errno::Errno;
 use seccompiler::sock_filter;
 
+use super::channel;
+
 /// One trapped call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Notification {
@@ -87,6 +89,26 @@ pub(crate) struct Installed {
     /// A call that was received is not interrupted but by a fatal signal
     /// (`WAIT_KILLABLE_RECV`, Linux 5.19).
     pub(crate) is_killable_only: bool,
+    /// The thread had to give up for it what execve could gain.
+    pub(crate) has_renounced: bool,
+}
+
+impl Installed {
+    /// As one byte of a message.
+    const fn encode(self) -> u8 {
+        self.is_killable_only as u8 | (self.has_renounced as u8) << 1
+    }
+
+    /// What [`send_listener`] has sent.
+    pub(crate) const fn decode(byte: u8) -> Installed {
+        Installed { is_killable_only: byte & 1 != 0, has_renounced: byte & 2 != 0 }
+    }
+}
+
+/// True when there is a filter over this thread already, or nobody says.
+pub(crate) fn is_under_filter() -> bool {
+    // SAFETY: the call takes integers and touches no memory of ours.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) != 0 }
 }
 
 /// Puts this thread under a filter: its listener. Without `CAP_SYS_ADMIN` it first
@@ -107,11 +129,12 @@ pub(crate) fn install(
         // SAFETY: the call takes integers and touches no memory of ours.
         let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         Errno::result(done)?;
-        return install(program, false);
+        let (listener, installed) = install(program, false)?;
+        return Ok((listener, Installed { has_renounced: true, ..installed }));
     }
     // SAFETY: the call succeeded, so the number is a new descriptor that only we know.
     let listener = outcome.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })?;
-    Ok((listener, Installed { is_killable_only }))
+    Ok((listener, Installed { is_killable_only, has_renounced: false }))
 }
 
 fn install_with(program: &[sock_filter], flags: libc::c_ulong) -> Result<RawFd, Errno> {
@@ -129,16 +152,26 @@ fn install_with(program: &[sock_filter], flags: libc::c_ulong) -> Result<RawFd, 
 }
 
 /// Has a program begin under this filter, and its listener sent over `channel`,
-/// which must be a socket that is closed on execve.
+/// which must be a socket that is closed on execve; or why there is none, with which
+/// a program begins only where the filter `is_optional`.
 pub(crate) fn begin_under_filter(
     command: &mut Command,
     program: Vec<sock_filter>,
     channel: OwnedFd,
-    may_renounce: bool,
+    is_optional: bool,
 ) {
     let enter = move || -> io::Result<()> {
-        let (listener, installed) = install(&program, may_renounce)?;
-        send_listener(channel.as_fd(), listener.as_fd(), installed)?;
+        match install(&program, true) {
+            Ok((listener, installed)) => {
+                send_listener(channel.as_fd(), listener.as_fd(), installed)?;
+            }
+            Err(errno) => {
+                channel::send_refusal(channel.as_fd(), errno)?;
+                if !is_optional {
+                    return Err(errno.into());
+                }
+            }
+        }
         Ok(())
     };
     // SAFETY: between fork and exec the closure makes system calls, which are
@@ -159,7 +192,7 @@ pub(crate) fn send_listener(
     listener: BorrowedFd<'_>,
     installed: Installed,
 ) -> Result<(), Errno> {
-    let mut word = [u8::from(installed.is_killable_only)];
+    let mut word = [installed.encode()];
     let mut data = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
     let mut control = Control([0; CONTROL_LEN]);
     // SAFETY: plain integers and pointers, for which all zeroes are valid.

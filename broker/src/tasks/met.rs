@@ -10,11 +10,6 @@ use crate::fault::CutOff;
 use crate::identity;
 
 impl Tasks {
-    /// The process of a known thread.
-    pub(crate) fn home(&self, tid: u32) -> Option<u32> {
-        self.homes.get(&tid).copied()
-    }
-
     /// True when that task can be asked who it is.
     pub(crate) fn is_met(&self, place: Place) -> bool {
         let Some(process) = self.processes.get(&place.pid) else { return false };

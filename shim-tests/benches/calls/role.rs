@@ -44,7 +44,10 @@ impl Role {
 pub(crate) fn run_under_keyshim() -> Result<ExitCode> {
     build()?;
     let mut command = Command::new(beside("keyshim").context("run it by cargo bench")?);
-    command.args(["run", "--"]).arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    command
+        .args(["run", "--mode", "preload", "--"])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1));
     Role::Measurer.give(&mut command);
     let status = command.status().context("starting keyshim")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))

@@ -114,7 +114,7 @@ impl ActorWorld {
             Road::Kernel => Program::new(actor),
             Road::Preload(keyshim) => {
                 let mut program = Program::new(keyshim);
-                program.arg("run").arg("--").arg(actor);
+                program.args(["run", "--mode", "preload", "--"]).arg(actor);
                 program
             }
         };
