@@ -119,13 +119,13 @@ impl Supervisor {
         };
         let heard = notify::answer(self.listener.as_fd(), call.id, outcome.value);
         if let (Err(_), Some((task, deed))) = (heard, outcome.done) {
-            self.with_journal(|journal| Some(journal.note(task, deed, outcome.value)));
+            self.with_journal(|journal| journal.note(task, deed, outcome.value));
         }
     }
 
-    fn with_journal<T>(&self, act: impl FnOnce(&mut Journal) -> Option<T>) -> Option<T> {
+    fn with_journal<T>(&self, act: impl FnOnce(&mut Journal) -> T) -> Option<T> {
         let journal = self.journal.as_ref()?;
-        act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// What the call is to return. ENOSYS when we cannot know who calls or with what:
@@ -165,8 +165,10 @@ impl Supervisor {
             Err(errno) => return Outcome::of(errno),
         };
         let Some(task) = self.task_of(call) else { return Outcome::of(Errno::ENOSYS) };
-        let deed = self.with_journal(|journal| journal.deed(raw, call.instruction, &request));
-        if let Some(value) = self.with_journal(|journal| journal.take(task, deed.as_ref())) {
+        let deed =
+            self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
+        let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
+        if let Some(value) = unheard.flatten() {
             return Outcome { value, done: deed.map(|deed| (task, deed)) };
         }
         let value = self.submit(task, request, raw, data, memory);

@@ -55,11 +55,13 @@ static void by(const char *name, long (*gate)(long, long, long, long, long, long
 	told("no such operation", gate(keyctl, 99, 0, 0, 0, 0));
 	told("scattered", gate(keyctl, INSTANTIATE_IOV, key, (long)room, 1025, 0));
 	told("at nothing", gate(keyctl, INSTANTIATE_IOV, key, 8, 1, 0));
-	memset(room, 0, 64);
-	((uint32_t *)room)[3] = 0x80000000;
-	told("a length that is negative in 64 bits", gate(keyctl, INSTANTIATE_IOV, key, (long)room, 1, 0));
-	((uint32_t *)room)[3] = 0, ((uint32_t *)room)[1] = 0x80000000;
-	told("a length that is negative in 32", gate(keyctl, INSTANTIATE_IOV, key, (long)room, 1, 0));
+	/* The second word is the length of a narrow segment, the fourth that of a wide one. */
+	uint32_t *segment = memset(room, 0, 64);
+	segment[3] = 0x80000000;
+	told("negative if wide", gate(keyctl, INSTANTIATE_IOV, key, (long)room, 1, 0));
+	segment[3] = 0, segment[1] = 1 << 20;
+	if (gate == gate32)
+		told("too long", gate(keyctl, INSTANTIATE_IOV, key, (long)room, 1, 0));
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
 //! can take place), [`trace`] (what was seen, with serials renamed), [`model`]
 //! (the tasks' credentials as the history makes them), [`workload`] (histories
 //! from a seed), [`differential`] (the same history in two worlds), [`shrink`].
+//! [`programs`] compiles and runs those of `programs/`.
 //!
 //! Absent here on purpose: any knowledge of what a key operation should answer.
 //! The kernel says it, or a script that the kernel has passed.
@@ -12,6 +13,7 @@
 pub mod campaign;
 pub mod differential;
 pub mod model;
+pub mod programs;
 pub mod script;
 pub mod shrink;
 pub mod step;

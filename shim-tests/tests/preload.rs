@@ -7,14 +7,11 @@
 mod broker;
 #[path = "preload/conduct.rs"]
 mod conduct;
-#[path = "preload/programs.rs"]
-mod programs;
 
 use anyhow::{Context, Result};
+use keyshim_tests::programs::{Build, bare, compile, run, told};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Arguments, Failed, Trial};
-
-use programs::{bare, compile, run, told};
 
 /// Programs that say the same on the kernel and under keyshim, with their argument.
 const SAME_AS_KERNEL: &[(&str, &str)] = &[
@@ -72,7 +69,7 @@ fn unless_unfit(trial: Trial, is_root: bool, why_root: Option<&str>) -> Trial {
 }
 
 fn same_as_kernel(program: &str, argument: &str) -> Result<(), Failed> {
-    let path = compile(program)?;
+    let path = compile(program, Build::Dynamic)?;
     let arguments: Vec<&str> = Some(argument).into_iter().filter(|text| !text.is_empty()).collect();
     let kernel = told(&run(bare(&path).args(&arguments))?);
     let keyshim = told(&run(under_keyshim()?.arg(&path).args(&arguments))?);
@@ -83,7 +80,7 @@ fn same_as_kernel(program: &str, argument: &str) -> Result<(), Failed> {
 }
 
 fn as_printed(program: &str, argument: &str, expected: &str) -> Result<(), Failed> {
-    let path = compile(program)?;
+    let path = compile(program, Build::Dynamic)?;
     let mut command = under_keyshim()?;
     command.arg(path).args(Some(argument).filter(|text| !text.is_empty()));
     let printed = told(&run(&mut command)?);
