@@ -10,7 +10,7 @@ use crate::serial::KeyId;
 pub type Fetched<T> = Result<T, Errno>;
 
 /// The payload of add_key, UPDATE or INSTANTIATE.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Payload<'a> {
     /// The bytes.
     Carried(&'a [u8]),
@@ -60,7 +60,7 @@ impl core::fmt::Debug for Payload<'_> {
 
 /// One call. Buffers of the caller appear as the room they offer, in bytes;
 /// `None` stands for a NULL pointer. Names follow the man pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Request<'a> {
     /// `add_key(2)`.

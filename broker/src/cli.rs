@@ -144,6 +144,9 @@ pub(crate) struct RunArguments {
     /// How to catch the program's calls
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub(crate) mode: Mode,
+    /// Let any signal interrupt a trapped call, as kernels before 5.19 do (for tests)
+    #[arg(long, hide = true)]
+    pub(crate) interruptible: bool,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,

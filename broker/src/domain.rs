@@ -13,6 +13,7 @@ use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use crate::caller::PrivilegesOf;
+use crate::descent::Lineage;
 use crate::execution::Watch;
 use crate::fault::{CutOff, Fault};
 use crate::host;
@@ -68,6 +69,8 @@ pub(crate) struct Domain {
     pub(crate) orphans: Orphans,
     /// Processes whose program may change unseen.
     pub(crate) watched: Vec<Watch>,
+    /// Who tells of tasks.
+    pub(crate) lineage: Lineage,
     namespaces: Namespaces,
     knobs: Knobs,
     /// Connections whose threads have ended since somebody last asked.
@@ -75,8 +78,16 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
-    /// An empty universe.
+    /// An empty universe, which knows of tasks as best it can here.
     pub(crate) fn new(entropy: Box<dyn Entropy>) -> Result<Domain, Fault> {
+        Domain::with_lineage(entropy, Lineage::best())
+    }
+
+    /// An empty universe.
+    pub(crate) fn with_lineage(
+        entropy: Box<dyn Entropy>,
+        lineage: Lineage,
+    ) -> Result<Domain, Fault> {
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(Fault::system("cannot make an epoll", "raise the limit of open files"))?;
         Ok(Domain {
@@ -85,6 +96,7 @@ impl Domain {
             changes: Arc::new(changes),
             orphans: Orphans::new(),
             watched: Vec::new(),
+            lineage,
             namespaces: Namespaces::new(),
             knobs: Knobs::default(),
             orphaned: Vec::new(),
@@ -95,6 +107,7 @@ impl Domain {
     /// knobs. Comes before every request, so that nobody sees the keys of a process
     /// that was waited for, or an old value of a knob that was written.
     pub(crate) fn sweep(&mut self) {
+        self.hear();
         self.look_for_execves();
         let mut events = [EpollEvent::empty(); CHANGES_AT_ONCE];
         loop {

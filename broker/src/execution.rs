@@ -45,6 +45,9 @@ impl Domain {
     pub(crate) fn announce_execve(&mut self, task: TaskId) -> Result<(), CutOff> {
         self.sweep();
         let pid = self.tasks.place(task)?.pid;
+        if self.is_told() {
+            return Ok(());
+        }
         // Its siblings end with it, and nobody could tell whose their children were.
         for (tid, sibling) in self.tasks.known_threads(pid) {
             if sibling != task {
@@ -138,7 +141,7 @@ impl Domain {
         self.tasks.is_alive(pid).then_some(image)
     }
 
-    fn end_thread(&mut self, task: TaskId) {
+    pub(crate) fn end_thread(&mut self, task: TaskId) {
         let mut ended = Ended::default();
         self.tasks.remove_thread(task, &mut ended);
         self.take_leave(ended);
@@ -171,6 +174,9 @@ impl Domain {
     /// Takes note of an execve that nobody announced, if the process of that task
     /// runs another program than when it was last looked at.
     pub(crate) fn notice_execve(&mut self, task: TaskId) {
+        if self.is_told() {
+            return;
+        }
         let Ok(place) = self.tasks.place(task) else { return };
         let Some(image @ Some(_)) = self.image_now(place.pid) else { return };
         if self.tasks.image(place.pid) != image {

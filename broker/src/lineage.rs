@@ -1,6 +1,5 @@
-//! From whom a task has its keyrings.
-//!
-//! Nobody tells us of a fork. Instead, a task is looked for among its ancestors
+//! From whom a task has its keyrings, where nobody tells us of a fork (where the kernel
+//! does, see `descent.rs`). A task is looked for among its ancestors
 //! when it first appears, and *materialised before a change*: right before a
 //! thread's session may change, those that it has forked so far are taken up with
 //! the session that they inherited.
@@ -45,6 +44,10 @@ impl Domain {
             return Err(CutOff::Gone);
         }
         let place = Place { pid, tid };
+        if self.is_told() {
+            let pidfd = peer.pidfd.try_clone().map_err(|_| CutOff::Greedy)?;
+            return self.meet(place, pidfd);
+        }
         if !self.tasks.knows_process(pid, &peer.pidfd) {
             let pidfd = peer.pidfd.try_clone().map_err(|_| CutOff::Greedy)?;
             let parent = self.origin_of(peer, origin);
@@ -82,7 +85,9 @@ impl Domain {
         self.sweep();
         self.goes_on(task);
         let place = self.tasks.place(task)?;
-        self.materialise_threads(place);
+        if !self.is_told() {
+            self.materialise_threads(place);
+        }
         self.tasks.set_maker(place.pid, (!done).then_some(task));
         Ok(())
     }
@@ -234,6 +239,9 @@ impl Domain {
         task: TaskId,
         request: &Request<'_>,
     ) -> Result<(), CutOff> {
+        if self.is_told() {
+            return Ok(());
+        }
         let place = self.tasks.place(task)?;
         let gains_ring = names_thread_keyring(request) && !self.service.has_thread_keyring(task)
             || names_process_keyring(request) && !self.service.has_process_keyring(task);
@@ -256,10 +264,17 @@ impl Domain {
         for pid in self.tasks.pids() {
             let mut with_ring = self.tasks.known_threads(pid);
             with_ring.retain(|&(_, task)| self.service.has_thread_keyring(task));
-            if !with_ring.is_empty() {
+            if !with_ring.is_empty() && !self.is_told() {
                 self.materialise_threads(Place { pid, tid: pid });
             }
             for (tid, task) in with_ring {
+                if proc::is_ending(pid, tid) {
+                    self.end_thread(task);
+                    continue;
+                }
+                if self.is_told() && self.meet_silent(Place { pid, tid }).is_err() {
+                    continue;
+                }
                 let thread = self.tasks.thread_ref(Place { pid, tid });
                 if let Ok(ids) = thread.and_then(|thread| thread.ids()) {
                     self.report(TaskEvent::IdsChanged { task, ids });
@@ -301,9 +316,14 @@ impl Domain {
         if self.orphans.is_adopted(place.pid, pid).is_some() {
             return Ok(None);
         }
-        let Some((task, parent)) = self.known_parent(pid, place) else { return Ok(None) };
-        self.notice_execve(task);
-        self.materialise_children(task, parent);
+        let known = match self.is_told() {
+            true => {
+                let parent = Place { pid, tid: pid };
+                self.meet_silent(parent).ok().map(|task| (task, parent))
+            }
+            false => self.known_parent(pid, place),
+        };
+        let Some((task, parent)) = known else { return Ok(None) };
         let thread = self.tasks.thread_ref(parent)?;
         let Ok(status) = thread.status() else { return Ok(None) };
         Ok(Some(Parent { task, ids: thread.ids()?, unfit: status.thread_count != 1 }))
@@ -321,6 +341,9 @@ impl Domain {
             let origin = self.ancestor(pid, grandparent);
             self.take_up(pid, pidfd, origin).ok()?;
         }
-        self.known_or_started(place).ok().map(|task| (task, place))
+        let task = self.known_or_started(place).ok()?;
+        self.notice_execve(task);
+        self.materialise_children(task, place);
+        Some((task, place))
     }
 }

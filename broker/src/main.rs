@@ -15,9 +15,11 @@ mod cli;
 mod client;
 mod connection;
 mod connections;
+mod descent;
 mod doctor;
 mod domain;
 mod door;
+mod events;
 mod execution;
 mod fault;
 mod hardening;
@@ -85,8 +87,10 @@ fn log_as_asked() {
 fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
     let done = match cli.command {
         Command::Run(arguments) => {
-            let RunArguments { domain, profile: Profile::Linux6, seed, mode, command } = arguments;
-            return run::run(&run::Plan { command, domain, seed, mode });
+            let RunArguments { profile: Profile::Linux6, domain, seed, mode, .. } = arguments;
+            let killable_only = !arguments.interruptible;
+            let command = arguments.command;
+            return run::run(&run::Plan { command, domain, seed, mode, killable_only });
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
         Command::Broker(arguments) => broker(arguments),

@@ -67,6 +67,8 @@ pub(crate) struct Place {
     pub(crate) started_ticks: u64,
     /// The program that it runs; `None` where we may not know.
     pub(crate) image: Option<Image>,
+    /// Its main thread has ended; others of its threads may live.
+    pub(crate) is_zombie: bool,
 }
 
 /// Where one execve has put a program in memory. Children share it until they
@@ -82,15 +84,12 @@ pub(crate) struct Image {
 /// Where a process stands; `None` when it has gone.
 pub(crate) fn place(pid: u32) -> Option<Place> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may hold anything, also parentheses: count from the last one.
-    let end = text.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    // Field 3 is the state, the first one here (`proc_pid_stat(5)`).
-    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let fields = fields(&text)?;
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let id = |number: usize| u32::try_from(field(number)?).ok();
     let image = Image { code: field(26)?, arguments: field(48)?, environment_end: field(51)? };
     Some(Place {
+        is_zombie: matches!(fields.first(), Some(&("Z" | "X"))),
         parent: id(4)?,
         group: id(5)?,
         session: id(6)?,
@@ -99,6 +98,24 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
         // execve, which writes this last of the three (`load_elf_binary`).
         image: Some(image).filter(|image| image.code > 1),
     })
+}
+
+/// True for a thread that has begun to end: it can be joined, but not much later it
+/// is there no more.
+pub(crate) fn is_ending(pid: u32, tid: u32) -> bool {
+    /// `PF_EXITING` in field 9.
+    const EXITING: u64 = 4;
+    let text = fs::read(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    let flags = fields(&text).and_then(|fields| fields.get(9 - 3)?.parse::<u64>().ok());
+    flags.is_none_or(|flags| flags & EXITING != 0)
+}
+
+/// The fields of a `stat` from the third on (`proc_pid_stat(5)`).
+fn fields(text: &[u8]) -> Option<Vec<&str>> {
+    // The command's name may hold anything, also parentheses: count from the last one.
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    Some(rest.split_whitespace().collect())
 }
 
 /// The threads of a process, its main thread first; none when it has gone.

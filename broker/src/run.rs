@@ -38,11 +38,13 @@ pub(crate) struct Plan {
     pub(crate) seed: Option<u64>,
     /// How its calls are to be caught.
     pub(crate) mode: Mode,
+    /// False for a filter as kernels before 5.19 have it: for tests.
+    pub(crate) killable_only: bool,
 }
 
 /// Runs a program until the last of its processes has gone.
 pub(crate) fn run(plan: &Plan) -> Result<ExitCode, Fault> {
-    let roads = Roads::choose(plan.mode, plan.domain.is_some())?;
+    let roads = Roads::choose(plan.mode, plan.domain.is_some(), plan.killable_only)?;
     let outcome = match &plan.domain {
         Some(domain) => run_in_shared_domain(plan, domain, roads),
         None => run_in_own_domain(plan, roads),
@@ -101,7 +103,7 @@ fn run_program(
     };
     match spawn::start(&plan.command, surroundings) {
         Ok((pid, listener)) => {
-            started(pid, listener)?;
+            started(pid, listener).inspect_err(|_| spawn::end(pid))?;
             signals.attend(pid)
         }
         Err(Failure::Program(refused)) => Ok(refused),

@@ -5,7 +5,7 @@
 //! threads. It waits for no client, and holds no lock while it sends.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::connections::{Connections, Limits};
+use crate::descent::Lineage;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
 use crate::housekeeping::{self, Note, Notes};
@@ -70,6 +71,8 @@ pub(crate) struct Server {
     pub(crate) lifetime: Lifetime,
     pub(crate) notes: Notes,
     pub(crate) to_close: Sender<Vec<OwnedFd>>,
+    /// Filters whose calls are answered here.
+    pub(crate) listeners: AtomicUsize,
     doors: Vec<OwnedFd>,
     changes: Arc<Epoll>,
     domain: Mutex<Domain>,
@@ -124,6 +127,7 @@ impl Server {
             lifetime: rules.lifetime,
             notes,
             to_close,
+            listeners: AtomicUsize::new(0),
             doors,
             changes: Arc::clone(&domain.changes),
             domain: Mutex::new(domain),
@@ -131,6 +135,9 @@ impl Server {
             over: rules.over,
             last_connection: AtomicU64::new(FIRST_CONNECTION),
         });
+        if let Lineage::Told(subscription) = &server.domain().lineage {
+            subscription.feed().serve(&server);
+        }
         Running::spawn(server, bell, closing)
     }
 
@@ -144,7 +151,8 @@ impl Server {
     pub(crate) fn is_needed(&self) -> bool {
         let mut domain = self.domain();
         domain.sweep();
-        let has_programs = !self.connections.is_empty() || !domain.tasks.is_empty();
+        let has_filters = self.listeners.load(Ordering::Relaxed) != 0;
+        let has_programs = has_filters || !self.connections.is_empty() || !domain.tasks.is_empty();
         match self.lifetime {
             Lifetime::UntilStopped => true,
             Lifetime::WithPrograms => has_programs,

@@ -15,34 +15,40 @@ pub(crate) mod probe;
 pub(crate) mod trial;
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use keyshim_abi::caller::TaskId;
 use keyshim_abi::frame::Message;
 use keyshim_abi::gate::{GATES, entered};
 use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
-use keyshim_abi::{Errno, Reply};
+use keyshim_abi::{Errno, Reply, Request};
 use nix::errno::Errno as System;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::fault::Fault;
+use crate::housekeeping::Note;
 use crate::server::{self, Server};
 use crate::{host, worker};
 pub(crate) use channel::Listener;
-use journal::Journal;
+use journal::{Deed, Journal};
 use memory::CallerMemory;
 use notify::Notification;
 
 /// Receivers of one listener: one for each of two CPUs. More do not help, since
-/// calls of one domain are carried out one after the other.
+/// calls of one domain are carried out one after the other. A thread waits for its
+/// answer, so that no two of its calls are ever in different hands.
 const RECEIVERS: usize = 2;
 
 /// A filter's listener with the domain that answers.
 pub(crate) struct Supervisor {
     listener: OwnedFd,
     server: Arc<Server>,
-    /// For kernels that let any signal interrupt a call that we are at.
+    /// For kernels that let any signal interrupt a call that we are at. With it goes
+    /// a single receiver: whoever takes the call that comes once more must have seen
+    /// what became of it the first time.
     journal: Option<Mutex<Journal>>,
     /// Whether receiving ends when no program is left (Linux 6.11).
     receiving_ends: bool,
@@ -55,13 +61,17 @@ impl Supervisor {
             tracing::info!(%errno, "trapped calls wake across CPUs");
         }
         let is_killable_only = listener.installed.is_killable_only;
+        let receiving_ends = host::kernel_is_at_least(6, 11);
+        server.listeners.fetch_add(1, Ordering::Relaxed);
         let supervisor = Arc::new(Supervisor {
             listener: listener.fd,
             server: Arc::clone(server),
             journal: (!is_killable_only).then(Mutex::default),
-            receiving_ends: host::kernel_is_at_least(6, 11),
+            receiving_ends,
         });
-        for number in 0..RECEIVERS {
+        // Where receiving does not end, of two that wait one would wait for ever.
+        let receivers = if is_killable_only && receiving_ends { RECEIVERS } else { 1 };
+        for number in 0..receivers {
             let supervisor = Arc::clone(&supervisor);
             server::spawn(format!("receiver {number}"), move || supervisor.attend())?;
         }
@@ -99,46 +109,41 @@ impl Supervisor {
     }
 
     fn serve(&self, call: &Notification, room: &mut Room) {
-        let Some(raw) = entered(GATES, call.arch, call.number, call.args) else {
-            // The filter lets nothing else through to us.
-            tracing::error!(?call, "trapped what is no key call");
-            self.answer(call, negative(Errno::ENOSYS));
-            return;
-        };
-        let value = match self.replay(call, &raw) {
-            Some(value) => value,
-            None => self.carry_out(call, &raw, room),
-        };
-        self.answer(call, value);
-    }
-
-    fn replay(&self, call: &Notification, raw: &RawCall) -> Option<i64> {
-        let journal = self.journal.as_ref()?;
-        journal.lock().unwrap_or_else(PoisonError::into_inner).take(call.tid, raw)
-    }
-
-    fn answer(&self, call: &Notification, value: i64) {
-        let unheard = notify::answer(self.listener.as_fd(), call.id, value).is_err();
-        if let (true, Some(journal)) = (unheard, &self.journal) {
-            if let Some(raw) = entered(GATES, call.arch, call.number, call.args) {
-                let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-                journal.note(call.tid, raw, value);
+        let outcome = match entered(GATES, call.arch, call.number, call.args) {
+            Some(raw) => self.carry_out(call, &raw, room),
+            None => {
+                // The filter lets nothing else through to us.
+                tracing::error!(?call, "trapped what is no key call");
+                Outcome::of(Errno::ENOSYS)
             }
+        };
+        let heard = notify::answer(self.listener.as_fd(), call.id, outcome.value);
+        if let (Err(_), Some((task, deed))) = (heard, outcome.done) {
+            self.with_journal(|journal| journal.note(task, deed, outcome.value));
         }
+    }
+
+    fn with_journal<T>(&self, act: impl FnOnce(&mut Journal) -> T) -> Option<T> {
+        let journal = self.journal.as_ref()?;
+        Some(act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// What the call is to return. ENOSYS when we cannot know who calls or with what:
     /// the fault is ours, and the log says which.
-    fn carry_out(&self, call: &Notification, raw: &RawCall, room: &mut Room) -> i64 {
+    fn carry_out(&self, call: &Notification, raw: &RawCall, room: &mut Room) -> Outcome {
+        if call.tid == NOBODY {
+            tracing::warn!("a trapped call comes from a pid namespace that we do not see");
+            return Outcome::of(Errno::ENOSYS);
+        }
         let memory = CallerMemory::of(call.tid);
-        let value = self.carry_out_with(call, raw, &memory, room);
+        let outcome = self.carry_out_with(call, raw, &memory, room);
         room.clear();
         match memory.barred() {
             // Gone: nobody will hear the answer.
-            None | Some(System::ESRCH) => value,
+            None | Some(System::ESRCH) => outcome,
             Some(errno) => {
                 tracing::warn!(tid = call.tid, %errno, "cannot touch the caller's memory");
-                negative(Errno::ENOSYS)
+                Outcome::of(Errno::ENOSYS)
             }
         }
     }
@@ -149,32 +154,80 @@ impl Supervisor {
         raw: &RawCall,
         memory: &CallerMemory,
         room: &mut Room,
-    ) -> i64 {
+    ) -> Outcome {
         if let Some(errno) = raw.refused_by_length() {
-            return negative(errno);
+            return Outcome::of(errno);
         }
         let (fetched, data) = room.for_call(raw);
         let request = match marshal::request(raw, memory, fetched) {
             Ok(request) if memory.barred().is_none() => request,
-            Ok(_) => return negative(Errno::ENOSYS),
-            Err(errno) => return negative(errno),
+            Ok(_) => return Outcome::of(Errno::ENOSYS),
+            Err(errno) => return Outcome::of(errno),
         };
-        let task = match self.server.domain().task_of(call.tid) {
-            // It still waits: so it was this thread whose memory was read.
-            Ok(task) if notify::is_waiting(self.listener.as_fd(), call.id) => task,
-            Ok(_) => return negative(Errno::ENOSYS),
+        let Some(task) = self.task_of(call) else { return Outcome::of(Errno::ENOSYS) };
+        let deed =
+            self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
+        let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
+        if let Some(value) = unheard.flatten() {
+            return Outcome { value, done: deed.map(|deed| (task, deed)) };
+        }
+        let value = self.submit(task, request, raw, data, memory);
+        // What failed has changed nothing, and may be tried again.
+        let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
+        Outcome { value, done }
+    }
+
+    /// Who calls, if it is known and still waits: so it was this thread whose memory
+    /// was read.
+    fn task_of(&self, call: &Notification) -> Option<TaskId> {
+        let task = self.server.domain().task_of(call.tid);
+        match task {
+            Ok(task) => notify::is_waiting(self.listener.as_fd(), call.id).then_some(task),
             Err(reason) => {
                 tracing::info!(tid = call.tid, "a trapped call is not answered: {reason}");
-                return negative(Errno::ENOSYS);
+                None
             }
-        };
+        }
+    }
+
+    fn submit(
+        &self,
+        task: TaskId,
+        request: Request<'_>,
+        raw: &RawCall,
+        data: &mut Vec<u8>,
+        memory: &CallerMemory,
+    ) -> i64 {
         match worker::carry_out(&self.server, task, &Message::Call(request), data) {
             Ok((answer, _)) => marshal::deliver(raw, &Reply { answer, data }, memory),
             Err(reason) => {
-                tracing::info!(tid = call.tid, "a trapped call is not answered: {reason}");
+                tracing::info!(?task, "a trapped call is not answered: {reason}");
                 negative(Errno::ENOSYS)
             }
         }
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.server.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.server.notes.leave(Note::Left);
+    }
+}
+
+/// The number of a thread in a pid namespace beside or above ours.
+const NOBODY: u32 = 0;
+
+/// What a call is to return, and what was done for it that must not be done twice.
+struct Outcome {
+    value: i64,
+    done: Option<(TaskId, Deed)>,
+}
+
+impl Outcome {
+    /// An error, for which nothing was done.
+    const fn of(errno: Errno) -> Outcome {
+        Outcome { value: negative(errno), done: None }
     }
 }
 

@@ -95,6 +95,17 @@ pub(crate) fn close_inherited() -> Result<(), Errno> {
     Errno::result(raw).map(drop)
 }
 
+/// A socket on the kernel's connector, over which it tells of tasks (`NETLINK_CONNECTOR`).
+/// EPROTONOSUPPORT in any but the first network namespace.
+pub(crate) fn connector_socket() -> Result<OwnedFd, Errno> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes three integers and touches no memory of ours.
+    let raw = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_CONNECTOR) };
+    let fd = Errno::result(raw)?;
+    // SAFETY: the call succeeded, so the number is a new descriptor that only we know.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// KEYCTL_CAPABILITIES without a buffer, through libc as any program would call it:
 /// asks whoever answers this process's key calls, and changes nothing.
 pub(crate) fn keyctl_capabilities() -> Result<u32, Errno> {

@@ -1,7 +1,10 @@
 //! The threads that a domain knows: their numbers, their pidfds, their secrets.
 //!
-//! A pidfd per process and per further thread is in the epoll of the domain's
-//! changes, so that an end is seen before the next call is served.
+//! Where the kernel does not tell of ends, a pidfd per process and per further thread is
+//! in the epoll of the domain's changes, so that an end is seen before the next call is
+//! served. Where it does, a task may be known that has never called.
+
+mod met;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +21,8 @@ use crate::proc;
 
 /// A process of which at least one thread is known.
 pub(crate) struct Process {
-    pidfd: OwnedFd,
+    /// Not before its first call, if the kernel tells of tasks.
+    pidfd: Option<OwnedFd>,
     inode: u64,
     /// When it began, in clock ticks: a child is no older than its parent.
     started_ticks: u64,
@@ -110,8 +114,7 @@ impl Tasks {
     /// pidfd says: then no other thread can have the number. Comes after a sweep.
     pub(crate) fn held(&self, tid: u32) -> Option<Place> {
         let place = self.place(*self.by_tid.get(&tid)?).ok()?;
-        let has_pidfd = place.pid == place.tid || self.thread(place)?.pidfd.is_some();
-        (place.tid == tid && has_pidfd).then_some(place)
+        (place.tid == tid && self.is_met(place)).then_some(place)
     }
 
     /// The thread as its credentials can be asked for.
@@ -119,7 +122,7 @@ impl Tasks {
         let process = self.processes.get(&place.pid).ok_or(CutOff::Gone)?;
         let thread = process.threads.get(&place.tid).ok_or(CutOff::Gone)?;
         let is_main = place.pid == place.tid;
-        let pidfd = thread.pidfd.as_ref().unwrap_or(&process.pidfd).as_fd();
+        let pidfd = thread.pidfd.as_ref().or(process.pidfd.as_ref()).ok_or(CutOff::Gone)?.as_fd();
         let exact = is_main || thread.pidfd.is_some();
         Ok(ThreadRef::new(place.pid, place.tid, pidfd, exact))
     }
@@ -196,7 +199,8 @@ impl Tasks {
 
     /// True while a known process has not ended.
     pub(crate) fn is_alive(&self, pid: u32) -> bool {
-        self.processes.get(&pid).is_some_and(|process| identity::is_alive(process.pidfd.as_fd()))
+        let pidfd = self.processes.get(&pid).and_then(|process| process.pidfd.as_ref());
+        pidfd.is_some_and(|pidfd| identity::is_alive(pidfd.as_fd()))
     }
 
     /// After an execve, its thread goes on as the main one, and no other does.
@@ -209,6 +213,7 @@ impl Tasks {
             let survivor = Thread { token, connections, ..Thread::new(task, None) };
             process.threads.insert(pid, survivor);
             self.places.insert(task, Place { pid, tid: pid });
+            self.by_tid.remove(&tid);
             self.by_tid.insert(pid, task);
         }
         for thread in threads.into_values() {
@@ -233,16 +238,41 @@ impl Tasks {
     ) -> Result<TaskId, CutOff> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, Change::Process(pid).encode());
         changes.add(&pidfd, event).map_err(CutOff::Kernel)?;
-        let task = self.number(Place { pid, tid: pid });
-        let inode = identity::inode(pidfd.as_fd());
-        let threads = BTreeMap::from([(pid, Thread::new(task, None))]);
+        let task = self.add_process_told(pid);
         let place = proc::place(pid);
-        let started_ticks = place.map_or(0, |place| place.started_ticks);
-        let image = place.and_then(|place| place.image);
-        let (is_unheard, maker) = (true, None);
-        let process = Process { pidfd, inode, started_ticks, image, is_unheard, threads, maker };
-        self.processes.insert(pid, process);
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.inode = identity::inode(pidfd.as_fd());
+            process.pidfd = Some(pidfd);
+            process.started_ticks = place.map_or(0, |place| place.started_ticks);
+            process.image = place.and_then(|place| place.image);
+        }
         Ok(task)
+    }
+
+    /// Takes up a process that the kernel has told of, and will tell the end of.
+    pub(crate) fn add_process_told(&mut self, pid: u32) -> TaskId {
+        let task = self.number(Place { pid, tid: pid });
+        let threads = BTreeMap::from([(pid, Thread::new(task, None))]);
+        let process = Process {
+            pidfd: None,
+            inode: 0,
+            started_ticks: 0,
+            image: None,
+            is_unheard: true,
+            threads,
+            maker: None,
+        };
+        self.processes.insert(pid, process);
+        task
+    }
+
+    /// Takes up a further thread that the kernel has told of.
+    pub(crate) fn add_thread_told(&mut self, place: Place) -> Option<TaskId> {
+        self.processes.get(&place.pid)?;
+        let task = self.number(place);
+        let process = self.processes.get_mut(&place.pid)?;
+        process.threads.insert(place.tid, Thread::new(task, None));
+        Some(task)
     }
 
     /// Takes up a further thread of a known process.

@@ -23,24 +23,28 @@ impl Domain {
     pub(crate) fn task_of(&mut self, tid: u32) -> Result<TaskId, CutOff> {
         self.sweep();
         if let Some(place) = self.tasks.held(tid) {
-            // Nobody announces what a program without the library executes.
-            if let Some(task) = self.tasks.representative(place.pid) {
-                self.notice_execve(task);
-            }
-            return self.known_or_started(place);
+            return self.visited_again(place);
         }
         let (pid, pidfd) = process_of(tid)?;
-        if self.tasks.knows_process(pid, &pidfd) {
-            // Nobody announces what a program without the library executes.
-            if let Some(task) = self.tasks.representative(pid) {
-                self.notice_execve(task);
-            }
-        } else {
-            let parent = identity::parent(pid, pidfd.as_fd()).ok_or(CutOff::Gone)?;
-            let forker = self.ancestor(pid, parent);
-            self.take_up(pid, pidfd, forker)?;
+        if self.is_told() {
+            return self.meet(Place { pid, tid }, pidfd);
         }
-        self.known_or_started(Place { pid, tid })
+        let place = Place { pid, tid };
+        if self.tasks.knows_process(pid, &pidfd) {
+            return self.visited_again(place);
+        }
+        let parent = identity::parent(pid, pidfd.as_fd()).ok_or(CutOff::Gone)?;
+        let forker = self.ancestor(pid, parent);
+        self.take_up(pid, pidfd, forker)?;
+        self.known_or_started(place)
+    }
+
+    fn visited_again(&mut self, place: Place) -> Result<TaskId, CutOff> {
+        // Nobody announces what a program without the library executes.
+        if let Some(task) = self.tasks.representative(place.pid) {
+            self.notice_execve(task);
+        }
+        self.known_or_started(place)
     }
 }
 
@@ -66,10 +70,22 @@ mod tests {
     use keyshim_abi::{KeyId, Request};
 
     use super::*;
+    use crate::descent::Lineage;
     use crate::host;
 
-    fn domain() -> Domain {
-        Domain::new(host::entropy(Some(1))).unwrap()
+    /// One that infers lineage, and one that is told where the kernel tells.
+    fn domains() -> [Domain; 2] {
+        [Lineage::Inferred, Lineage::best()]
+            .map(|lineage| Domain::with_lineage(host::entropy(Some(1)), lineage).unwrap())
+    }
+
+    /// Waits for what may take the kernel a moment.
+    fn eventually(mut holds: impl FnMut() -> bool) {
+        let begun = std::time::Instant::now();
+        while !holds() {
+            assert!(begun.elapsed().as_secs() < 20, "not in time");
+            std::thread::yield_now();
+        }
     }
 
     fn session_of(domain: &mut Domain, task: TaskId) -> i64 {
@@ -79,8 +95,11 @@ mod tests {
 
     #[test]
     fn a_visitor_is_the_same_task_at_its_next_visit() {
+        domains().into_iter().for_each(visit_twice);
+    }
+
+    fn visit_twice(mut domain: Domain) {
         let mut child = Command::new("sleep").arg("9").spawn().unwrap();
-        let mut domain = domain();
         let task = domain.task_of(child.id()).unwrap();
         assert_eq!(domain.task_of(child.id()), Ok(task));
         assert_eq!(domain.tasks.place(task), Ok(Place { pid: child.id(), tid: child.id() }));
@@ -92,31 +111,40 @@ mod tests {
 
     #[test]
     fn nobody_is_at_a_number_that_cannot_be_seen() {
-        let mut domain = domain();
-        for tid in [0, i32::MAX as u32, u32::MAX] {
-            assert_eq!(domain.task_of(tid), Err(CutOff::Gone), "{tid}");
+        for mut domain in domains() {
+            for tid in [0, i32::MAX as u32, u32::MAX] {
+                assert_eq!(domain.task_of(tid), Err(CutOff::Gone), "{tid}");
+            }
         }
     }
 
     #[test]
     fn a_thread_is_found_by_its_own_number() {
+        domains().into_iter().for_each(find_thread);
+    }
+
+    fn find_thread(mut domain: Domain) {
         let (say, heard) = mpsc::channel();
         let other = std::thread::spawn(move || {
             say.send(nix::unistd::gettid().as_raw() as u32).unwrap();
             std::thread::park();
         });
         let (pid, tid) = (std::process::id(), heard.recv().unwrap());
-        let mut domain = domain();
         let task = domain.task_of(tid).unwrap();
         assert_eq!(domain.tasks.place(task), Ok(Place { pid, tid }));
         assert_ne!(domain.task_of(pid), Ok(task));
         other.thread().unpark();
         other.join().unwrap();
-        assert_eq!(domain.task_of(tid), Err(CutOff::Gone));
+        // It is joined before it has quite ended.
+        eventually(|| domain.task_of(tid) == Err(CutOff::Gone));
     }
 
     #[test]
     fn a_visitor_has_the_session_of_whoever_forked_it() {
+        domains().into_iter().for_each(inherit);
+    }
+
+    fn inherit(mut domain: Domain) {
         let script = "read go; sleep 9 & echo $!; wait";
         let mut parent = Command::new("sh")
             .args(["-c", script])
@@ -124,7 +152,6 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut domain = domain();
         let forker = domain.task_of(parent.id()).unwrap();
         domain
             .call(forker, &Request::JoinSessionKeyring { name: None }, &mut Vec::new())
@@ -144,24 +171,24 @@ mod tests {
 
     #[test]
     fn a_visitor_that_has_executed_a_program_has_no_process_keyring_any_more() {
+        domains().into_iter().for_each(execute);
+    }
+
+    fn execute(mut domain: Domain) {
         let mut child = Command::new("sh")
             .args(["-c", "read go; exec sleep 9"])
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut domain = domain();
         let task = domain.task_of(child.id()).unwrap();
         let ring = Request::GetKeyringId { id: KeyId::PROCESS, create: true };
         domain.call(task, &ring, &mut Vec::new()).unwrap().unwrap();
         assert!(domain.service.has_process_keyring(task));
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        let image = || proc::place(child.id()).unwrap().image;
-        let before = domain.tasks.image(child.id());
-        while image().is_none() || image() == before {
-            std::thread::yield_now();
-        }
-        assert_eq!(domain.task_of(child.id()), Ok(task));
-        assert!(!domain.service.has_process_keyring(task));
+        eventually(|| {
+            assert_eq!(domain.task_of(child.id()), Ok(task));
+            !domain.service.has_process_keyring(task)
+        });
         child.kill().unwrap();
         child.wait().unwrap();
     }

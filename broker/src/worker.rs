@@ -51,7 +51,7 @@ pub(crate) fn work(server: &Server) {
     }
 }
 
-fn look_at_changes(server: &Server) {
+pub(crate) fn look_at_changes(server: &Server) {
     let mut domain = server.domain();
     domain.sweep();
     if domain.tasks.is_empty() {
@@ -59,7 +59,7 @@ fn look_at_changes(server: &Server) {
     }
 }
 
-fn close_orphaned(server: &Server) {
+pub(crate) fn close_orphaned(server: &Server) {
     let orphaned = server.domain().take_orphaned();
     for id in orphaned {
         server.cut_off(id, CutOff::Gone);

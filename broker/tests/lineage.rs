@@ -1,4 +1,5 @@
-//! From whom a task has its keyrings: the events that the core is told.
+//! From whom a task has its keyrings, as the broker infers it where the kernel does not
+//! tell: the events that the core is told.
 //!
 //! Each test reads the events from the broker's log, in the order in which the
 //! core heard them.
@@ -11,7 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{Broker, Client, Started, eventually, keyshim};
+use common::{Broker, Client, INFER, LOG, Started, eventually, keyshim};
 use keyshim_abi::frame::Message;
 use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::{KeyId, Request};
@@ -160,8 +161,7 @@ fn run_events(script: &str) -> Vec<String> {
     );
     let output = keyshim(runtime.path())
         .args(["run", "--", "sh", "-c", &script])
-        .env("KEYSHIM_LOG", "keyshim::domain=debug")
-        .env("NO_COLOR", "1")
+        .envs([LOG, (INFER, "1"), ("NO_COLOR", "1")])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -210,7 +210,7 @@ fn a_daemon_that_forked_twice_has_the_session_of_where_it_began() {
         let mut command = keyshim(runtime.path());
         command.args(["run", "--", "python3", "-c", python]);
         command.args(Some(argument).filter(|argument| !argument.is_empty()));
-        command.env("KEYSHIM_LOG", "keyshim::domain=debug").env("NO_COLOR", "1");
+        command.envs([LOG, (INFER, "1"), ("NO_COLOR", "1")]);
         let output = command.env("STAY", stay).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let events = common::events(&String::from_utf8(output.stderr).unwrap());

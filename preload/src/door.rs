@@ -25,8 +25,6 @@ use crate::text::Text;
 
 /// How long a new client waits to be let in.
 const ATTACH_WAIT_MS: u32 = 10_000;
-/// How long to wait before knocking again at a door that has a queue.
-const QUEUE_WAIT_MS: u32 = 2;
 /// Bytes of a hello frame, and more.
 const HELLO_LEN_MAX: usize = 64;
 /// Permission bits by which others could put a socket of theirs in our place.
@@ -141,7 +139,11 @@ fn connect_to(address: &[u8]) -> Result<Socket, Fault> {
     let (unix, len) = unix_address(address).ok_or(Fault::NoBroker)?;
     let fd = sys::socket(libc::SOCK_DGRAM).map_err(|_| Fault::NoRoom)?;
     match sys::connect(fd, &unix, len) {
-        Ok(_) => Socket::settle(fd),
+        Ok(_) => {
+            // Its queue is short, and the kernel lets in those who wait one by one.
+            sys::set_patience(fd, SLICE_MS);
+            Socket::settle(fd)
+        }
         Err(_) => {
             sys::close(fd);
             Err(Fault::NoBroker)
@@ -191,7 +193,7 @@ fn hand_in(door: Socket, fd: i32, patience: &mut Patience<'_>) -> Result<(), Fau
     loop {
         match sys::send_descriptor(door.fd(), KNOCK, fd) {
             Ok(_) => return Ok(()),
-            Err(Refused(libc::EAGAIN)) => patience.sleep(QUEUE_WAIT_MS)?,
+            Err(Refused(libc::EAGAIN)) => patience.spent(SLICE_MS)?,
             Err(Refused(libc::EINTR)) => {}
             Err(Refused(libc::ETOOMANYREFS | libc::ENOMEM | libc::ENOBUFS)) => {
                 return Err(Fault::NoRoom);

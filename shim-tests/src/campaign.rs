@@ -117,6 +117,7 @@ fn note(
         Other::Core => "core",
         Other::Road(Road::Kernel) => "the kernel again",
         Other::Road(Road::Preload(_)) => "preload",
+        Other::Road(Road::Supervised(_)) => "the supervisor",
     };
     let Ok(mut held) = tally.lock() else { return Ok(()) };
     let difference = match verdict {

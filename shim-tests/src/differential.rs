@@ -14,9 +14,13 @@
 //! * In `/proc/keys` the usage count of keyrings, which tasks' credentials hold, and
 //!   in `/proc/key-users` the count of references to the record.
 //! * What kernels do differently among themselves, see `differential/between_kernels.rs`.
+//! * Under the supervisor alone, what follows once a thread that is not its process's main
+//!   one has made another: nobody says who made a thread (COMPATIBILITY.md). A history is
+//!   *cut* where it goes another way after that.
 //! * Where a `big_key` of 640 to 1,200 bytes lies, `[buff]` or `[file]`: each build of
 //!   the kernel draws that line elsewhere.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -202,7 +206,9 @@ pub fn compare_road(
     let world = ActorWorld::new(road.clone(), actor, "r")?;
     let mut run = Run::begin(world, recorded.history.start)?;
     let mut late = false;
+    let mut makers = Makers::default();
     for (index, (step, kernel)) in recorded.history.steps.iter().zip(&recorded.seen).enumerate() {
+        makers.after(step);
         let second = kernel.second_before - recorded.start_second + start_second;
         let acts = kernel.second_before > 0;
         if timed && acts {
@@ -215,13 +221,37 @@ pub fn compare_road(
             || kernel.second_before != kernel.second_after;
         late |= unsure && sets_timeout(step);
         if let Some(verdict) = judge(index, step, [&kernel.text, &other.text], disordered) {
-            return Ok(match timed && unsure {
-                true => Verdict::Cut(index, "the second changed"),
-                false => verdict,
+            return Ok(match verdict {
+                _ if timed && unsure => Verdict::Cut(index, "the second changed"),
+                _ if makers.are_unsure && matches!(road, Road::Supervised(_)) => {
+                    Verdict::Cut(index, "nobody says who made a thread")
+                }
+                verdict => verdict,
             });
         }
     }
     Ok(Verdict::Same)
+}
+
+/// Whether it is clear, without being told, which thread made each of the others.
+#[derive(Default)]
+struct Makers<'a> {
+    threads: HashSet<&'a str>,
+    are_unsure: bool,
+}
+
+impl<'a> Makers<'a> {
+    fn after(&mut self, step: &'a Step) {
+        match &step.action {
+            Action::Thread(name) => {
+                self.are_unsure |= self.threads.contains(step.actor.as_str());
+                self.threads.insert(name);
+            }
+            // A thread that calls exec goes on as the main one.
+            Action::Exec => drop(self.threads.remove(step.actor.as_str())),
+            _ => {}
+        }
+    }
 }
 
 fn sets_timeout(step: &Step) -> bool {

@@ -5,13 +5,17 @@
 //! can take place), [`trace`] (what was seen, with serials renamed), [`model`]
 //! (the tasks' credentials as the history makes them), [`workload`] (histories
 //! from a seed), [`differential`] (the same history in two worlds), [`shrink`].
+//! [`programs`] compiles and runs those of `programs/`; [`desk`] reads `/proc` for
+//! actors under the supervisor.
 //!
 //! Absent here on purpose: any knowledge of what a key operation should answer.
 //! The kernel says it, or a script that the kernel has passed.
 
 pub mod campaign;
+pub mod desk;
 pub mod differential;
 pub mod model;
+pub mod programs;
 pub mod script;
 pub mod shrink;
 pub mod step;

@@ -26,7 +26,12 @@ kvno host/localhost >/dev/null || surprise "kvno failed"
 klist | grep -q host/localhost@KEYSHIM.TEST || surprise "the ticket is not in the cache"
 
 step "a second user's cache beside it"
-other=${KRB5CCNAME}2
+case $KRB5CCNAME in
+    # Behind the user's number comes a name.
+    KEYRING:persistent:*[!0-9]*) other=${KRB5CCNAME}2 ;;
+    KEYRING:persistent:*) other=$KRB5CCNAME:keyshim2 ;;
+    *) other=${KRB5CCNAME}2 ;;
+esac
 echo secret | KRB5CCNAME=$other kinit bob >/dev/null || surprise "the second kinit failed"
 [ "$(principal_of)" = alice@KEYSHIM.TEST ] || surprise "the second cache replaced the first"
 KRB5CCNAME=$other kdestroy || surprise "kdestroy of the second cache failed"

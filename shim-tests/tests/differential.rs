@@ -1,5 +1,5 @@
-//! The core and the preloaded library against the kernel: the same seeded histories,
-//! the same answers. What is excused stands at the head of
+//! The core, the preloaded library and the supervisor against the kernel: the same
+//! seeded histories, the same answers. What is excused stands at the head of
 //! `keyshim_tests::differential`.
 //!
 //! `KEYSHIM_HISTORIES`, `KEYSHIM_STEPS`, `KEYSHIM_SEED` and `KEYSHIM_WORKERS` choose
@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use keyshim_tests::campaign::{Plan, run};
 use keyshim_tests::workload::Abilities;
-use keyshim_tests::world::actor::{Road, beside};
+use keyshim_tests::world::actor::Road;
 use keyshim_tests::world::kernel;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -21,12 +21,14 @@ const CUT_PERCENT_MAX: u64 = 40;
 fn main() -> Result<()> {
     let arguments = Arguments::from_args();
     let kernel_off = kernel::unavailable();
-    let preload = preload_road();
+    let (preload, supervised) = (Road::preload(), Road::supervised());
     if let Some(why) = &kernel_off {
         eprintln!("skipped: {why}");
     }
-    if let Err(why) = &preload {
-        eprintln!("skipped: preload: {why:#}");
+    for (name, road) in [("preload", &preload), ("supervised", &supervised)] {
+        if let Err(why) = road {
+            eprintln!("skipped: {name}: {why:#}");
+        }
     }
     let judged = kernel_off.is_none();
     let abilities = match judged {
@@ -40,15 +42,19 @@ fn main() -> Result<()> {
         histories: core.histories.div_ceil(8),
         ..core.clone()
     };
-    let through = Plan { core: false, second: preload.as_ref().ok().cloned(), ..core.clone() };
-    let possible = through.second.is_some();
+    let through = |road: Result<Road>| Plan { core: false, second: road.ok(), ..core.clone() };
+    let (preload, supervised) = (through(preload), through(supervised));
+    let off = |plan: &Plan| !judged || plan.second.is_none();
+    let (preload_off, supervised_off) = (off(&preload), off(&supervised));
     let trials = vec![
         Trial::test("the_kernel_agrees_with_itself", move || judge(&itself))
             .with_ignored_flag(!judged),
         Trial::test("the_core_agrees_with_the_kernel", move || judge(&core))
             .with_ignored_flag(!judged),
-        Trial::test("the_preloaded_library_agrees_with_the_kernel", move || judge(&through))
-            .with_ignored_flag(!judged || !possible),
+        Trial::test("the_preloaded_library_agrees_with_the_kernel", move || judge(&preload))
+            .with_ignored_flag(preload_off),
+        Trial::test("the_supervisor_agrees_with_the_kernel", move || judge(&supervised))
+            .with_ignored_flag(supervised_off),
     ];
     libtest_mimic::run(&arguments, trials).exit()
 }
@@ -73,11 +79,6 @@ fn plan(abilities: Abilities) -> Result<Plan> {
         actor: env!("CARGO_BIN_EXE_keyshim-actor").into(),
         shrink_max: 1,
     })
-}
-
-fn preload_road() -> Result<Road> {
-    beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
-    Ok(Road::Preload(beside("keyshim").context("cargo build -p keyshim builds it")?))
 }
 
 fn judge(plan: &Plan) -> Result<(), Failed> {

@@ -7,14 +7,11 @@
 mod broker;
 #[path = "preload/conduct.rs"]
 mod conduct;
-#[path = "preload/programs.rs"]
-mod programs;
 
 use anyhow::{Context, Result};
+use keyshim_tests::programs::{Build, bare, compile, run, told};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Arguments, Failed, Trial};
-
-use programs::{bare, compile, run, told};
 
 /// Programs that say the same on the kernel and under keyshim, with their argument.
 const SAME_AS_KERNEL: &[(&str, &str)] = &[
@@ -27,6 +24,7 @@ const SAME_AS_KERNEL: &[(&str, &str)] = &[
     ("forks", ""),
     ("junk", ""),
     ("lastchance", ""),
+    ("lineage", ""),
     ("pointers", ""),
     ("pointers", "sandboxed"),
     ("refused", ""),
@@ -43,21 +41,35 @@ fn main() -> Result<()> {
     for &(program, argument) in SAME_AS_KERNEL {
         let name =
             format!("same::{program}{}{argument}", if argument.is_empty() { "" } else { "_" });
-        let needs_root = ["elsewhere", "lastchance"].contains(&program);
-        if needs_root && !is_root {
-            eprintln!("skipped: {name}: not root: it changes its root directory");
-        }
         let trial = Trial::test(name, move || same_as_kernel(program, argument));
-        trials.push(trial.with_ignored_flag(needs_root && !is_root));
+        trials.push(unless_unfit(trial, is_root, why_root(program)));
     }
-    trials.push(Trial::test("own::knob", || as_printed("knob", "", KNOB)));
+    let knob = Trial::test("own::knob", || as_printed("knob", "", KNOB));
+    trials.push(unless_unfit(knob, is_root, Some("it writes to knobs")));
     trials.push(Trial::test("own::deepbind", || as_printed("dlopened", "deepbind", DEEPBIND)));
     trials.extend(conduct::trials());
     libtest_mimic::run(&arguments, trials).exit()
 }
 
+/// Why only root can run that program.
+fn why_root(program: &str) -> Option<&'static str> {
+    match program {
+        "elsewhere" | "lastchance" => Some("it changes its root directory"),
+        // The kernel gives quota back some time after a key has gone.
+        "signals" | "threads" => Some("it makes more keys than an ordinary user may have"),
+        _ => None,
+    }
+}
+
+/// The trial, not run by an ordinary user if that would prove nothing.
+fn unless_unfit(trial: Trial, is_root: bool, why_root: Option<&str>) -> Trial {
+    let Some(why) = why_root.filter(|_| !is_root) else { return trial };
+    eprintln!("skipped: {}: not root: {why}", trial.name());
+    trial.with_ignored_flag(true)
+}
+
 fn same_as_kernel(program: &str, argument: &str) -> Result<(), Failed> {
-    let path = compile(program)?;
+    let path = compile(program, Build::Dynamic)?;
     let arguments: Vec<&str> = Some(argument).into_iter().filter(|text| !text.is_empty()).collect();
     let kernel = told(&run(bare(&path).args(&arguments))?);
     let keyshim = told(&run(under_keyshim()?.arg(&path).args(&arguments))?);
@@ -68,7 +80,7 @@ fn same_as_kernel(program: &str, argument: &str) -> Result<(), Failed> {
 }
 
 fn as_printed(program: &str, argument: &str, expected: &str) -> Result<(), Failed> {
-    let path = compile(program)?;
+    let path = compile(program, Build::Dynamic)?;
     let mut command = under_keyshim()?;
     command.arg(path).args(Some(argument).filter(|text| !text.is_empty()));
     let printed = told(&run(&mut command)?);

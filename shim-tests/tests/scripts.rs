@@ -1,5 +1,5 @@
-//! Every script of `scripts/`, in the core, on the kernel, and through the preloaded
-//! library. A script states what the kernel does: where it fails there, the script
+//! Every script of `scripts/`, in the core, on the kernel, through the preloaded
+//! library and through the supervisor. A script states what the kernel does: where it fails there, the script
 //! is wrong.
 
 use std::path::{Path, PathBuf};
@@ -9,17 +9,21 @@ use anyhow::{Context, Result, bail};
 use keyshim_tests::script;
 use keyshim_tests::step::{History, Start};
 use keyshim_tests::workload::Abilities;
-use keyshim_tests::world::actor::{ActorWorld, Road, beside};
+use keyshim_tests::world::actor::{ActorWorld, Road};
 use keyshim_tests::world::core::CoreWorld;
 use keyshim_tests::world::run::Run;
 use keyshim_tests::world::{World, kernel};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// Not for the supervisor alone: a thread that is not the main one makes another, and
+/// nobody says so (COMPATIBILITY.md).
+const NOT_SUPERVISED: &[&str] = &["a_thread_begins_with_the_keyrings_of_its_maker"];
+
 fn main() -> Result<()> {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     let kernel_off = kernel::unavailable();
-    let preload = preload_road();
+    let roads = [("preload", as_root(Road::preload)), ("supervised", as_root(Road::supervised))];
     let abilities = match kernel_off {
         None => kernel::abilities()?,
         Some(_) => Abilities { bare: false, big_key: false },
@@ -35,18 +39,27 @@ fn main() -> Result<()> {
             || (history.needs_big_key && !abilities.big_key);
         trials
             .push(skippable(format!("kernel::{name}"), !off, move || on_road(&two, &Road::Kernel)));
-        let road = preload.as_ref().ok().cloned();
-        trials.push(skippable(format!("preload::{name}"), road.is_some(), move || match &road {
-            Some(road) => on_road(&history, road),
-            None => Err(Failed::from("no preload here")),
-        }));
+        for (way, road) in &roads {
+            let off = *way == "supervised" && NOT_SUPERVISED.contains(&name.as_str());
+            let road = road.as_ref().ok().filter(|_| !off).cloned();
+            let history = history.clone();
+            trials.push(skippable(format!("{way}::{name}"), road.is_some(), move || match &road {
+                Some(road) => on_road(&history, road),
+                None => Err(Failed::from("no such road here")),
+            }));
+        }
     }
     match kernel_off {
         Some(why) => eprintln!("skipped: kernel: {why}"),
         None => name_what_is_missing(abilities),
     }
-    if let Err(why) = preload {
-        eprintln!("skipped: preload: {why:#}");
+    for name in NOT_SUPERVISED {
+        eprintln!("skipped: supervised::{name}: nobody says who made a thread");
+    }
+    for (way, road) in roads {
+        if let Err(why) = road {
+            eprintln!("skipped: {way}: {why:#}");
+        }
     }
     libtest_mimic::run(&arguments, trials).exit()
 }
@@ -87,12 +100,11 @@ fn scripts() -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn preload_road() -> Result<Road> {
+fn as_root(road: fn() -> Result<Road>) -> Result<Road> {
     if !nix::unistd::geteuid().is_root() {
         bail!("not root: its actors must become other users");
     }
-    beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
-    Ok(Road::Preload(beside("keyshim").context("cargo build -p keyshim builds it")?))
+    road()
 }
 
 fn in_core(history: &History) -> Result<(), Failed> {

@@ -82,7 +82,13 @@ fn start(mut command: Command, traps: bool, running: &Running) -> Result<Child, 
         return command.spawn().map_err(not_started);
     }
     let (ours, theirs) = channel::pair()?;
-    notify::begin_under_filter(&mut command, filter::program(GATES)?, theirs, false);
+    notify::begin_under_filter(
+        &mut command,
+        filter::program(GATES)?,
+        theirs,
+        notify::Terms::USUAL,
+        false,
+    );
     let child = command.spawn().map_err(not_started)?;
     if let Some(Word::Installed(listener)) = channel::next(&ours) {
         Supervisor::start(&running.server, listener)?;

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::library::{self, Library};
 use crate::fault::Fault;
+use crate::supervisor::notify::Terms;
 use crate::supervisor::{filter, notify, probe};
 
 /// How the calls of a program are to be caught.
@@ -47,6 +48,8 @@ pub(crate) struct Filter {
     pub(crate) program: BpfProgram,
     /// Without it, if it cannot be had, the program begins all the same.
     pub(crate) is_optional: bool,
+    /// How it is installed.
+    pub(crate) terms: Terms,
 }
 
 /// The roads that a program gets.
@@ -60,7 +63,7 @@ pub(crate) struct Roads {
 impl Roads {
     /// The roads of a mode, for a program whose domain is in this process or is a
     /// shared one, which has a broker of its own.
-    pub(crate) fn choose(mode: Mode, is_shared: bool) -> Result<Roads, Fault> {
+    pub(crate) fn choose(mode: Mode, is_shared: bool, killable_only: bool) -> Result<Roads, Fault> {
         let chosen = match mode {
             Mode::Auto => choose_for_auto(is_shared),
             Mode::Seccomp | Mode::Both if is_shared => return Err(no_filter_in_shared(mode)),
@@ -69,7 +72,9 @@ impl Roads {
         tracing::info!(asked = %mode, mode = %chosen, "how calls are caught");
         let (preload, trap) = (chosen != Mode::Seccomp, chosen != Mode::Preload);
         let is_optional = mode == Mode::Auto;
-        let filter = || filter::program(GATES).map(|program| Filter { program, is_optional });
+        let terms = Terms { killable_only, ..Terms::USUAL };
+        let filter =
+            || filter::program(GATES).map(|program| Filter { program, is_optional, terms });
         Ok(Roads {
             library: preload.then(library::find).transpose()?,
             filter: trap.then(filter).transpose()?,

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use super::library::{Library, PRELOAD};
 use super::mode::Filter;
@@ -117,11 +119,16 @@ pub(crate) fn start(
     let word = filter.as_ref().map(channel::next);
     match (spawned, word) {
         (Ok(child), Some(Some(Word::Installed(listener)))) => Ok((child.id(), Some(listener))),
-        (Ok(child), word) => {
-            if let Some(Some(Word::Refused(errno))) = word {
-                tracing::info!("no filter: {}", probe::Outcome::Refused(errno));
-            }
+        (Ok(child), Some(Some(Word::Refused(errno)))) => {
+            tracing::info!("no filter: {}", probe::Outcome::Refused(errno));
             Ok((child.id(), None))
+        }
+        (Ok(child), None) => Ok((child.id(), None)),
+        (Ok(child), Some(_)) => {
+            end(child.id());
+            Err(Failure::Fault(Fault::Told(
+                "cannot take the program's listener; raise the limit of open files".to_owned(),
+            )))
         }
         (Err(error), Some(None | Some(Word::Refused(_)))) if !is_optional => {
             Err(Failure::Fault(Fault::Told(format!(
@@ -133,10 +140,20 @@ pub(crate) fn start(
     }
 }
 
+/// Ends a program that we cannot serve: without us it would go on with the keys of
+/// nobody.
+pub(crate) fn end(program: u32) {
+    let pid = Pid::from_raw(program as i32);
+    if kill(pid, Signal::SIGKILL).is_ok() {
+        let _ = waitpid(pid, None);
+    }
+}
+
 /// Has the program begin under a filter: where its listener will arrive.
 fn put_under(command: &mut Command, filter: Filter) -> Result<OwnedFd, Fault> {
     let (ours, theirs) = channel::pair()?;
-    notify::begin_under_filter(command, filter.program, theirs, filter.is_optional);
+    let Filter { program, is_optional, terms } = filter;
+    notify::begin_under_filter(command, program, theirs, terms, is_optional);
     Ok(ours)
 }
 

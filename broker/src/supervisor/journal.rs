@@ -3,85 +3,196 @@
 //! Before Linux 5.19 any signal interrupts a thread whose call we are carrying out.
 //! If its handler restarts system calls, the same call comes once more; the key that
 //! it asked for has been made already. So the result of a call that did not reach its
-//! thread is kept, and is the answer when that thread's next call is the same.
+//! thread is kept, and is the answer when that thread makes the same call again.
+//!
+//! *The same* is the same instruction with the same registers and the same bytes behind
+//! them: a program that fills one buffer with one description after another makes a
+//! new call each time. In between, the handler may have made calls of its own, and some
+//! of those may not have been heard either; so a thread has several such results, and
+//! they are forgotten after a number of other calls, lest one be the answer to a call
+//! that was never interrupted. What may as well be done again is not kept at all.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
+use keyshim_abi::Request;
+use keyshim_abi::caller::TaskId;
 use keyshim_abi::marshal::RawCall;
 
 /// Threads remembered at most. One more, and the one interrupted first is forgotten.
 const REMEMBERED_MAX: usize = 4096;
+/// Results kept of one thread: handlers that interrupt each other.
+const NESTED_MAX: usize = 8;
+/// Calls of its thread after which a result has not been asked for again.
+const CALLS_MAX: u32 = 64;
+
+/// A call that changes something, as it is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deed {
+    raw: RawCall,
+    instruction: u64,
+    content: u64,
+}
 
 struct Unheard {
-    call: RawCall,
+    deed: Deed,
     value: i64,
+    calls_since: u32,
+}
+
+#[derive(Default)]
+struct Thread {
+    unheard: Vec<Unheard>,
     turn: u64,
 }
 
-/// What threads have not heard, one call each.
+/// What threads have not heard.
 #[derive(Default)]
 pub(crate) struct Journal {
-    unheard: HashMap<u32, Unheard>,
+    threads: HashMap<TaskId, Thread>,
     turns: u64,
+    secret: RandomState,
 }
 
 impl Journal {
-    /// Notes that a call was carried out and its thread did not hear of it.
-    pub(crate) fn note(&mut self, tid: u32, call: RawCall, value: i64) {
-        self.turns += 1;
-        if self.unheard.len() >= REMEMBERED_MAX {
-            let eldest = self.unheard.iter().min_by_key(|(_, unheard)| unheard.turn);
-            if let Some(tid) = eldest.map(|(&tid, _)| tid) {
-                self.unheard.remove(&tid);
-            }
-        }
-        self.unheard.insert(tid, Unheard { call, value, turn: self.turns });
+    /// A call from that instruction, if it is one that must not be carried out twice.
+    pub(crate) fn deed(
+        &self,
+        raw: &RawCall,
+        instruction: u64,
+        request: &Request<'_>,
+    ) -> Option<Deed> {
+        let content = || self.secret.hash_one(request);
+        (!is_repeatable(request)).then(|| Deed { raw: *raw, instruction, content: content() })
     }
 
-    /// What a thread that makes this call has not heard yet. Any call of its makes
-    /// an end of what was noted.
-    pub(crate) fn take(&mut self, tid: u32, call: &RawCall) -> Option<i64> {
-        let unheard = self.unheard.remove(&tid)?;
-        (unheard.call == *call).then_some(unheard.value)
+    /// Notes that a call was carried out and its thread did not hear of it.
+    pub(crate) fn note(&mut self, task: TaskId, deed: Deed, value: i64) {
+        self.turns += 1;
+        if self.threads.len() >= REMEMBERED_MAX && !self.threads.contains_key(&task) {
+            let eldest = self.threads.iter().min_by_key(|(_, thread)| thread.turn);
+            if let Some(task) = eldest.map(|(&task, _)| task) {
+                self.threads.remove(&task);
+            }
+        }
+        let thread = self.threads.entry(task).or_default();
+        thread.turn = self.turns;
+        if thread.unheard.len() >= NESTED_MAX {
+            thread.unheard.remove(0);
+        }
+        thread.unheard.push(Unheard { deed, value, calls_since: 0 });
     }
+
+    /// A thread makes a call: what it has not heard of that very call. The results
+    /// of calls that interrupted it go with it.
+    pub(crate) fn take(&mut self, task: TaskId, deed: Option<&Deed>) -> Option<i64> {
+        let thread = self.threads.get_mut(&task)?;
+        let same = |unheard: &Unheard| Some(&unheard.deed) == deed;
+        let value = thread.unheard.iter().rposition(same).map(|at| {
+            let value = thread.unheard[at].value;
+            thread.unheard.truncate(at);
+            value
+        });
+        thread.unheard.iter_mut().for_each(|unheard| unheard.calls_since += 1);
+        thread.unheard.retain(|unheard| unheard.calls_since < CALLS_MAX);
+        if thread.unheard.is_empty() {
+            self.threads.remove(&task);
+        }
+        value
+    }
+}
+
+/// True for what gives the same when it is done once more.
+const fn is_repeatable(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::GetKeyringId { .. }
+            | Request::Describe { .. }
+            | Request::Search { .. }
+            | Request::Read { .. }
+            | Request::GetSecurity { .. }
+            | Request::Capabilities { .. }
+            | Request::Other { .. }
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use keyshim_abi::KeyId;
     use keyshim_abi::marshal::Entry;
 
     use super::*;
 
-    fn call(first: u64) -> RawCall {
-        RawCall::native(Entry::AddKey, [first, 2, 3, 4, 5])
+    const THREAD: TaskId = TaskId(7);
+
+    fn join<'a>(name: &'a [u8]) -> Request<'a> {
+        Request::JoinSessionKeyring { name: Some(Ok(name)) }
+    }
+
+    /// By the same registers from the same place.
+    fn deed(journal: &Journal, request: &Request<'_>) -> Deed {
+        journal.deed(&RawCall::native(Entry::Keyctl, [1, 2, 3, 4, 5]), 4096, request).unwrap()
     }
 
     #[test]
     fn what_was_not_heard_is_said_once_more_and_only_once() {
         let mut journal = Journal::default();
-        journal.note(7, call(1), 4711);
-        assert_eq!(journal.take(8, &call(1)), None);
-        assert_eq!(journal.take(7, &call(1)), Some(4711));
-        assert_eq!(journal.take(7, &call(1)), None);
+        let one = deed(&journal, &join(b"one"));
+        journal.note(THREAD, one, 4711);
+        assert_eq!(journal.take(TaskId(8), Some(&one)), None);
+        assert_eq!(journal.take(THREAD, Some(&one)), Some(4711));
+        assert_eq!(journal.take(THREAD, Some(&one)), None);
+        assert!(journal.threads.is_empty());
     }
 
     #[test]
-    fn another_call_makes_an_end_of_it() {
+    fn another_text_in_the_same_buffer_is_another_call() {
         let mut journal = Journal::default();
-        journal.note(7, call(1), 4711);
-        assert_eq!(journal.take(7, &call(2)), None);
-        assert_eq!(journal.take(7, &call(1)), None);
+        journal.note(THREAD, deed(&journal, &join(b"one")), 4711);
+        let two = deed(&journal, &join(b"two"));
+        assert_eq!(journal.take(THREAD, Some(&two)), None);
+    }
+
+    #[test]
+    fn calls_of_a_handler_come_between() {
+        let mut journal = Journal::default();
+        let (outer, inner) = (deed(&journal, &join(b"out")), deed(&journal, &join(b"in")));
+        journal.note(THREAD, outer, 1);
+        assert_eq!(journal.take(THREAD, Some(&inner)), None);
+        journal.note(THREAD, inner, 2);
+        assert_eq!(journal.take(THREAD, None), None);
+        assert_eq!(journal.take(THREAD, Some(&outer)), Some(1));
+        assert_eq!(journal.take(THREAD, Some(&inner)), None);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten() {
+        let mut journal = Journal::default();
+        let one = deed(&journal, &join(b"one"));
+        journal.note(THREAD, one, 1);
+        for _ in 0..CALLS_MAX {
+            assert_eq!(journal.take(THREAD, None), None);
+        }
+        assert_eq!(journal.take(THREAD, Some(&one)), None);
+    }
+
+    #[test]
+    fn a_question_may_be_asked_again() {
+        let journal = Journal::default();
+        let raw = RawCall::native(Entry::Keyctl, [11, 2, 3, 4, 5]);
+        let read = Request::Read { key: KeyId::SESSION, room: None };
+        assert_eq!(journal.deed(&raw, 0, &read), None);
     }
 
     #[test]
     fn it_does_not_grow_without_bound() {
         let mut journal = Journal::default();
-        for tid in 0..2 * REMEMBERED_MAX as u32 {
-            journal.note(tid, call(1), i64::from(tid));
+        let one = deed(&journal, &join(b"one"));
+        for task in 0..2 * REMEMBERED_MAX as u64 {
+            journal.note(TaskId(task), one, 1);
+            (0..NESTED_MAX).for_each(|_| journal.note(TaskId(0), one, 1));
         }
-        assert_eq!(journal.unheard.len(), REMEMBERED_MAX);
-        assert_eq!(journal.take(0, &call(1)), None);
-        let last = 2 * REMEMBERED_MAX as u32 - 1;
-        assert_eq!(journal.take(last, &call(1)), Some(i64::from(last)));
+        assert_eq!(journal.threads.len(), REMEMBERED_MAX);
+        assert_eq!(journal.threads[&TaskId(0)].unheard.len(), NESTED_MAX);
     }
 }

@@ -1,10 +1,15 @@
 //! The memory of a thread that waits for the answer to a trapped call.
 //!
 //! `process_vm_readv` and its sibling copy as the kernel copies arguments: they
-//! stop at what is not mapped, and at what may not be read or written.
+//! stop at what is not mapped, and at what may not be read or written. Two things
+//! they refuse that the kernel copies: pages that may be written and, says their
+//! mapping, not read, which no processor keeps apart; and a stack that has still to
+//! grow. What was refused is therefore looked at again, a page at a time.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
+use std::os::unix::fs::FileExt;
 
 use keyshim_abi::limits::{ADD_PAYLOAD_LEN_MAX, PAGE_LEN};
 use keyshim_abi::{Errno, user_memory::UserMemory};
@@ -20,6 +25,8 @@ const PROBED_MAX: usize = (ADD_PAYLOAD_LEN_MAX / PAGE_LEN) as usize + 2;
 /// The memory of one thread during one call.
 pub(crate) struct CallerMemory {
     tid: Pid,
+    /// `/proc/TID/mem`, once it was needed: it asks nobody about protection.
+    image: OnceCell<Option<File>>,
     /// Why we may not touch it, if so. It is then no EFAULT of the caller's.
     barred: Cell<Option<System>>,
 }
@@ -27,7 +34,8 @@ pub(crate) struct CallerMemory {
 impl CallerMemory {
     /// The memory of the thread with that number.
     pub(crate) fn of(tid: u32) -> CallerMemory {
-        CallerMemory { tid: Pid::from_raw(tid as i32), barred: Cell::new(None) }
+        let tid = Pid::from_raw(tid as i32);
+        CallerMemory { tid, image: OnceCell::new(), barred: Cell::new(None) }
     }
 
     /// Why the memory could not be touched although the caller itself could: EPERM
@@ -36,44 +44,130 @@ impl CallerMemory {
         self.barred.get()
     }
 
-    fn complete(&self, copied: nix::Result<usize>, len: usize) -> Result<(), Errno> {
+    /// How many bytes were copied: fewer than there were when one of them cannot be.
+    fn count(&self, copied: nix::Result<usize>) -> Result<usize, Errno> {
         match copied {
-            Ok(copied) if copied == len => return Ok(()),
-            Ok(_) | Err(System::EFAULT) => {}
-            Err(errno) => self.barred.set(Some(errno)),
+            Ok(copied) => Ok(copied),
+            Err(System::EFAULT) => Ok(0),
+            Err(errno) => {
+                self.barred.set(Some(errno));
+                Err(Errno::EFAULT)
+            }
         }
-        Err(Errno::EFAULT)
     }
+
+    fn copy_in(&self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        let theirs = [RemoteIoVec { base: address as usize, len: into.len() }];
+        self.count(process_vm_readv(self.tid, &mut [IoSliceMut::new(into)], &theirs))
+    }
+
+    fn copy_out(&self, address: u64, from: &[u8]) -> Result<usize, Errno> {
+        let theirs = [RemoteIoVec { base: address as usize, len: from.len() }];
+        self.count(process_vm_writev(self.tid, &[IoSlice::new(from)], &theirs))
+    }
+
+    /// Reads what lies in one page.
+    fn read_reluctant(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+        if self.copy_in(address, into)? == into.len() {
+            return Ok(());
+        }
+        let image = self.grown(address)?;
+        if self.copy_in(address, into)? == into.len() {
+            return Ok(());
+        }
+        match self.is_write_only(address) && image.read_exact_at(into, address).is_ok() {
+            true => Ok(()),
+            false => Err(Errno::EFAULT),
+        }
+    }
+
+    /// Writes to what lies in one page.
+    fn write_reluctant(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
+        if self.copy_out(address, from)? == from.len() {
+            return Ok(());
+        }
+        self.grown(address)?;
+        match self.copy_out(address, from)? == from.len() {
+            true => Ok(()),
+            false => Err(Errno::EFAULT),
+        }
+    }
+
+    /// The image, in which a stack has now grown down to that address if it may: to
+    /// look at it does what the caller's own access would have done.
+    fn grown(&self, address: u64) -> Result<&File, Errno> {
+        let image = self.image.get_or_init(|| File::open(format!("/proc/{}/mem", self.tid)).ok());
+        let image = image.as_ref().ok_or(Errno::EFAULT)?;
+        let _ = image.read_at(&mut [0], address);
+        Ok(image)
+    }
+
+    /// True for an address in a mapping that may be written and not read.
+    fn is_write_only(&self, address: u64) -> bool {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.tid)).unwrap_or_default();
+        let mut mappings = maps.lines().filter_map(mapping);
+        mappings.any(|(range, rights)| range.contains(&address) && rights.starts_with("-w"))
+    }
+}
+
+/// A line of `/proc/PID/maps`: from where to where, and with which rights.
+fn mapping(line: &str) -> Option<(std::ops::Range<u64>, &str)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (begin, end) = range.split_once('-')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    Some((number(begin)?..number(end)?, rest))
 }
 
 impl UserMemory for CallerMemory {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
-        let len = into.len();
-        let theirs = [RemoteIoVec { base: address as usize, len }];
-        let copied = process_vm_readv(self.tid, &mut [IoSliceMut::new(into)], &theirs);
-        self.complete(copied, len)
+        if into.is_empty() || self.copy_in(address, into)? == into.len() {
+            return Ok(());
+        }
+        let mut rest = into;
+        pages(address, rest.len() as u64)?.try_for_each(|(at, len)| {
+            let (page, further) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = further;
+            self.read_reluctant(at, page)
+        })
     }
 
     fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
-        let theirs = [RemoteIoVec { base: address as usize, len: from.len() }];
-        let copied = process_vm_writev(self.tid, &[IoSlice::new(from)], &theirs);
-        self.complete(copied, from.len())
+        if from.is_empty() || self.copy_out(address, from)? == from.len() {
+            return Ok(());
+        }
+        let mut rest = from;
+        pages(address, rest.len() as u64)?.try_for_each(|(at, len)| {
+            let (page, further) = rest.split_at(len);
+            rest = further;
+            self.write_reluctant(at, page)
+        })
     }
 
     fn probe(&self, address: u64, len: u64) -> Result<(), Errno> {
-        let Some(rest) = len.checked_sub(1) else { return Ok(()) };
-        let last = address.checked_add(rest).ok_or(Errno::EFAULT)?;
-        let next = |at: &u64| (at - at % PAGE_LEN).checked_add(PAGE_LEN).filter(|&at| at <= last);
-        let pages: Vec<RemoteIoVec> = std::iter::successors(Some(address), next)
+        let pages: Vec<RemoteIoVec> = pages(address, len)?
             .take(PROBED_MAX)
-            .map(|at| RemoteIoVec { base: at as usize, len: 1 })
+            .map(|(at, _)| RemoteIoVec { base: at as usize, len: 1 })
             .collect();
         pages.chunks(PAGES_AT_ONCE).try_for_each(|pages| {
             let mut bytes = [0; PAGES_AT_ONCE];
             let mut ours = [IoSliceMut::new(&mut bytes[..pages.len()])];
-            self.complete(process_vm_readv(self.tid, &mut ours, pages), pages.len())
+            let seen = self.count(process_vm_readv(self.tid, &mut ours, pages))?;
+            pages[seen..].iter().try_for_each(|page| self.read(page.base as u64, &mut [0]))
         })
     }
+}
+
+/// A stretch of memory page by page: where each piece begins and how long it is.
+/// EFAULT when the stretch goes round the end of all addresses.
+fn pages(address: u64, len: u64) -> Result<impl Iterator<Item = (u64, usize)>, Errno> {
+    let end = address.checked_add(len).ok_or(Errno::EFAULT)?;
+    let mut at = address;
+    Ok(std::iter::from_fn(move || {
+        let piece = (PAGE_LEN - at % PAGE_LEN).min(end - at);
+        let begin = at;
+        at += piece;
+        (piece > 0).then_some((begin, piece as usize))
+    }))
 }
 
 #[cfg(test)]

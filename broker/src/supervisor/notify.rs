@@ -24,6 +24,8 @@ pub(crate) struct Notification {
     pub(crate) arch: u32,
     /// The number of the system call there.
     pub(crate) number: i32,
+    /// Where it was made: the address behind the instruction.
+    pub(crate) instruction: u64,
     /// Its first five registers.
     pub(crate) args: [u64; 5],
 }
@@ -44,6 +46,7 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
         tid: raw.pid,
         arch: raw.data.arch,
         number: raw.data.nr,
+        instruction: raw.data.instruction_pointer,
         args: [a, b, c, d, e],
     })
 }
@@ -111,25 +114,40 @@ pub(crate) fn is_under_filter() -> bool {
     unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) != 0 }
 }
 
-/// Puts this thread under a filter: its listener. Without `CAP_SYS_ADMIN` it first
-/// gives up for good what execve could gain (`PR_SET_NO_NEW_PRIVS`), if that is
-/// allowed. EBUSY when a listener is there already. Async-signal-safe.
+/// How a filter is to be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Whoever lacks `CAP_SYS_ADMIN` may give up for good what execve could gain
+    /// (`PR_SET_NO_NEW_PRIVS`).
+    pub(crate) may_renounce: bool,
+    /// Ask for `WAIT_KILLABLE_RECV`. Only tests do without, to be as on a kernel
+    /// that has not got it.
+    pub(crate) killable_only: bool,
+}
+
+impl Terms {
+    /// Whatever it takes, and with all that the kernel has.
+    pub(crate) const USUAL: Terms = Terms { may_renounce: true, killable_only: true };
+}
+
+/// Puts this thread under a filter: its listener. EBUSY when a listener is there
+/// already, EACCES without a right to do so. Async-signal-safe.
 pub(crate) fn install(
     program: &[sock_filter],
-    may_renounce: bool,
+    terms: Terms,
 ) -> Result<(OwnedFd, Installed), Errno> {
+    let mut is_killable_only = terms.killable_only;
     let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    let mut is_killable_only = true;
-    let mut outcome = install_with(program, killable);
-    if outcome == Err(Errno::EINVAL) {
+    let mut outcome = install_with(program, if is_killable_only { killable } else { 0 });
+    if outcome == Err(Errno::EINVAL) && is_killable_only {
         is_killable_only = false;
         outcome = install_with(program, 0);
     }
-    if outcome == Err(Errno::EACCES) && may_renounce {
+    if outcome == Err(Errno::EACCES) && terms.may_renounce {
         // SAFETY: the call takes integers and touches no memory of ours.
         let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         Errno::result(done)?;
-        let (listener, installed) = install(program, false)?;
+        let (listener, installed) = install(program, Terms { may_renounce: false, ..terms })?;
         return Ok((listener, Installed { has_renounced: true, ..installed }));
     }
     // SAFETY: the call succeeded, so the number is a new descriptor that only we know.
@@ -158,10 +176,11 @@ pub(crate) fn begin_under_filter(
     command: &mut Command,
     program: Vec<sock_filter>,
     channel: OwnedFd,
+    terms: Terms,
     is_optional: bool,
 ) {
     let enter = move || -> io::Result<()> {
-        match install(&program, true) {
+        match install(&program, terms) {
             Ok((listener, installed)) => {
                 send_listener(channel.as_fd(), listener.as_fd(), installed)?;
             }

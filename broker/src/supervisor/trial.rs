@@ -30,7 +30,7 @@ pub(crate) fn begin(
     gate: &'static Gate,
 ) {
     let go_through = move || -> io::Result<()> {
-        match notify::install(&program, true) {
+        match notify::install(&program, notify::Terms::USUAL) {
             Ok((listener, installed)) => {
                 notify::send_listener(channel.as_fd(), listener.as_fd(), installed)?;
                 // SAFETY: numbers that name no memory.

@@ -25,6 +25,10 @@ use tempfile::TempDir;
 pub(crate) const KEYSHIM: &str = env!("CARGO_BIN_EXE_keyshim");
 /// An answer that does not depend on any key.
 pub(crate) const UNKNOWN: Message<'static> = Message::Call(Request::Other { operation: 99 });
+/// Has a broker infer whose child a task is, although the kernel tells.
+pub(crate) const INFER: &str = "KEYSHIM_INFER_LINEAGE";
+/// What is logged of tasks.
+pub(crate) const LOG: (&str, &str) = ("KEYSHIM_LOG", "keyshim::domain=debug,keyshim::events=info");
 /// Longer than any broker needs, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -88,11 +92,24 @@ impl Broker {
         Broker::start_by(command)
     }
 
-    /// The same, and what happens to tasks is written down.
+    /// The same, and what happens to tasks is written down as the broker infers it.
     pub(crate) fn start_with_log() -> Broker {
         let mut command = Command::new(KEYSHIM);
-        command.env("KEYSHIM_LOG", "keyshim::domain=debug").env("NO_COLOR", "1");
+        command.env(LOG.0, LOG.1).env("NO_COLOR", "1").env(INFER, "1");
         Broker::start_by(command)
+    }
+
+    /// The same, as the kernel tells it. `None` where it does not; says so.
+    pub(crate) fn start_told() -> Option<Broker> {
+        let mut command = Command::new(KEYSHIM);
+        command.env(LOG.0, LOG.1).env("NO_COLOR", "1");
+        let broker = Broker::start_by(command);
+        let log = std::fs::read_to_string(broker.directory.path().join("log")).unwrap();
+        let is_told = !log.contains("the kernel tells nothing");
+        if !is_told {
+            eprintln!("skipped: the kernel tells nothing of tasks here");
+        }
+        is_told.then_some(broker)
     }
 
     /// Events of tasks so far, as `Forked 1 2`.

@@ -87,15 +87,14 @@ pub(crate) fn send_pieces(fd: i32, pieces: [&[u8]; 2]) -> Outcome {
     call!(libc::SYS_sendmsg, fd, core::ptr::from_ref(&message), libc::MSG_NOSIGNAL)
 }
 
-/// Sends a datagram with a descriptor, without waiting for room.
+/// Sends a datagram with a descriptor. EAGAIN when the socket's patience is at its end.
 pub(crate) fn send_descriptor(fd: i32, bytes: &[u8], sent_fd: i32) -> Outcome {
     let mut segments = [segment(bytes)];
     let mut control = OneDescriptor::holding(sent_fd);
     let mut message = message(&mut segments);
     message.msg_control = core::ptr::from_mut(&mut control).cast();
     message.msg_controllen = size_of::<OneDescriptor>() as _;
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    call!(libc::SYS_sendmsg, fd, core::ptr::from_ref(&message), flags)
+    call!(libc::SYS_sendmsg, fd, core::ptr::from_ref(&message), libc::MSG_NOSIGNAL)
 }
 
 /// Receives what there is, at most `into`; descriptors that come along are dropped.

@@ -1,7 +1,7 @@
 //! An actor: performs what it is told, by raw system calls of its own thread.
 //!
 //! Started without more it lives in the kernel's key universe; started with the
-//! library preloaded, in keyshim's. Descriptor 0 is its line to the orchestrator;
+//! library preloaded or under the supervisor, in keyshim's. Descriptor 0 is its line to the orchestrator;
 //! each process or thread that it starts serves a line of its own, whose
 //! descriptor comes along with the command. The end of the line ends the actor.
 
@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
+use keyshim_tests::desk;
 use keyshim_tests::wire::{self, BAD_ADDRESS, Command, Register, Report, UNTOUCHED};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
@@ -195,13 +196,21 @@ fn perform(command: &Command) -> Report {
             let ret = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
             (returned(ret), Vec::new())
         },
-        Command::ReadFile(path) => match std::fs::read(path) {
-            Ok(text) => (0, text),
-            Err(error) => (-i64::from(error.raw_os_error().unwrap_or(libc::EIO)), Vec::new()),
-        },
+        Command::ReadFile(path) => read_file(path),
         _ => (0, Vec::new()),
     };
     Report { ret, out, second_before, second_after: second() }
+}
+
+fn read_file(path: &str) -> (i64, Vec<u8>) {
+    match desk::read(path).unwrap_or_else(|| Ok(std::fs::read(path)?)) {
+        Ok(text) => (0, text),
+        Err(fault) => {
+            let error = fault.downcast_ref::<std::io::Error>();
+            let error = error.and_then(std::io::Error::raw_os_error);
+            (-i64::from(error.unwrap_or(libc::EIO)), Vec::new())
+        }
+    }
 }
 
 /// Makes the call with every register where it should be.

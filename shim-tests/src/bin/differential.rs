@@ -1,5 +1,5 @@
 //! The long run: many histories on the kernel, in the core, and through the
-//! preloaded library.
+//! preloaded library or the supervisor.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use keyshim_tests::campaign::{Plan, Tally, run};
 use keyshim_tests::differential::record;
-use keyshim_tests::world::actor::{Road, actor_program, beside};
+use keyshim_tests::world::actor::{Road, actor_program};
 use keyshim_tests::world::kernel;
 
 /// Compares keyshim with the kernel's own key service, history by history.
@@ -29,6 +29,9 @@ struct Options {
     /// Also compare the preloaded library, which must be built.
     #[arg(long)]
     preload: bool,
+    /// Also compare the supervisor, which must be built.
+    #[arg(long, conflicts_with_all = ["preload", "itself"])]
+    supervised: bool,
     /// Do not compare the core.
     #[arg(long)]
     no_core: bool,
@@ -55,12 +58,10 @@ fn main() -> Result<ExitCode> {
         print!("{}", recorded.script());
         return Ok(ExitCode::SUCCESS);
     }
-    let second = match (options.itself, options.preload) {
-        (true, _) => Some(Road::Kernel),
-        (_, true) => {
-            beside("libkeyshim.so")?;
-            Some(Road::Preload(beside("keyshim")?))
-        }
+    let second = match (options.itself, options.preload, options.supervised) {
+        (true, _, _) => Some(Road::Kernel),
+        (_, true, _) => Some(Road::preload()?),
+        (_, _, true) => Some(Road::supervised()?),
         _ => None,
     };
     let plan = Plan {

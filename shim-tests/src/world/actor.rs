@@ -1,5 +1,5 @@
-//! Tasks that make real calls: of the kernel, or, with the library preloaded, of
-//! keyshim.
+//! Tasks that make real calls: of the kernel, or, with the library preloaded or under
+//! the supervisor, of keyshim.
 
 use std::collections::HashMap;
 use std::io::{IoSlice, Write};
@@ -32,8 +32,34 @@ const INTO_SECOND: Duration = Duration::from_millis(20);
 pub enum Road {
     /// To the kernel.
     Kernel,
-    /// To a domain of its own, by this `keyshim`.
+    /// To a domain of its own, by this `keyshim` and its library.
     Preload(PathBuf),
+    /// The same, by this `keyshim` and the kernel alone.
+    Supervised(PathBuf),
+}
+
+impl Road {
+    /// The road that begins at the library of this build.
+    pub fn preload() -> Result<Road> {
+        beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
+        Ok(Road::Preload(beside("keyshim").context("cargo build -p keyshim builds it")?))
+    }
+
+    /// The road through a filter to the `keyshim` of this build.
+    pub fn supervised() -> Result<Road> {
+        Ok(Road::Supervised(beside("keyshim").context("cargo build -p keyshim builds it")?))
+    }
+
+    fn program(&self, actor: &Path) -> Program {
+        let (keyshim, mode) = match self {
+            Road::Kernel => return Program::new(actor),
+            Road::Preload(keyshim) => (keyshim, "preload"),
+            Road::Supervised(keyshim) => (keyshim, "seccomp"),
+        };
+        let mut program = Program::new(keyshim);
+        program.args(["run", "--mode", mode, "--"]).arg(actor);
+        program
+    }
 }
 
 struct Line {
@@ -110,14 +136,7 @@ impl ActorWorld {
     /// A universe with one task of that name, root in every way.
     pub fn new(road: Road, actor: &Path, first: &str) -> Result<ActorWorld> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut program = match &road {
-            Road::Kernel => Program::new(actor),
-            Road::Preload(keyshim) => {
-                let mut program = Program::new(keyshim);
-                program.args(["run", "--mode", "preload", "--"]).arg(actor);
-                program
-            }
-        };
+        let mut program = road.program(actor);
         let spawned = program.stdin(Stdio::from(OwnedFd::from(theirs))).spawn();
         // With it goes our copy of their end, which would hide that the program is gone.
         drop(program);
@@ -187,7 +206,7 @@ impl ActorWorld {
         line.tid = report.ret;
         self.tasks.exec(actor)?;
         self.forget_the_dead();
-        if matches!(self.road, Road::Preload(_)) {
+        if !matches!(self.road, Road::Kernel) {
             std::thread::sleep(EXECVE_WAIT);
         }
         Ok(Report { ret: 0, ..report })
@@ -336,7 +355,7 @@ impl World for ActorWorld {
     fn settle(&mut self) -> Result<()> {
         match self.road {
             Road::Kernel => kernel::settle(),
-            Road::Preload(_) => Ok(()),
+            Road::Preload(_) | Road::Supervised(_) => Ok(()),
         }
     }
 
@@ -357,7 +376,7 @@ impl Drop for ActorWorld {
     fn drop(&mut self) {
         let cleaned = match self.road {
             Road::Kernel => self.clean(),
-            Road::Preload(_) => Ok(()),
+            Road::Preload(_) | Road::Supervised(_) => Ok(()),
         };
         if let Err(fault) = cleaned {
             eprintln!("user keyrings from id {} on stay behind: {fault:#}", self.id_base);

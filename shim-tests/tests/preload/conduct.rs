@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use keyshim_tests::programs::{Build, bare, compile, run, told};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Failed, Trial};
 
 use crate::broker::{Broker, Deed, data, sum};
-use crate::programs::{bare, compile, run, told};
 
 /// The tests of this file.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -44,7 +44,7 @@ fn library() -> Result<PathBuf> {
 
 /// A program with the library, sent to that broker.
 fn preloaded(program: &str, broker: &Broker) -> Result<Command> {
-    let mut command = bare(compile(program)?);
+    let mut command = bare(compile(program, Build::Dynamic)?);
     command.env("LD_PRELOAD", library()?).env("KEYSHIM_SOCKET", &broker.address);
     Ok(command)
 }
@@ -161,7 +161,7 @@ fn signals_in_silence() -> Result<(), Failed> {
 
 fn without_a_broker() -> Result<(), Failed> {
     let nowhere = |program| -> Result<Command> {
-        let mut command = bare(compile(program)?);
+        let mut command = bare(compile(program, Build::Dynamic)?);
         command.env("LD_PRELOAD", library()?).env("KEYSHIM_SOCKET", "/nowhere,@keyshim-nobody");
         Ok(command)
     };
@@ -205,7 +205,7 @@ fn autostart() -> Result<(), Failed> {
     );
     std::fs::write(&program, script)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
-    let mut command = bare(compile("caller")?);
+    let mut command = bare(compile("caller", Build::Dynamic)?);
     command.args(["3", "10"]).env("LD_PRELOAD", library()?);
     command.env("KEYSHIM_BROKER", &program).env("XDG_RUNTIME_DIR", &directory);
     let began = Instant::now();
@@ -229,7 +229,7 @@ fn foreign_default_directory() -> Result<(), Failed> {
     let broker = Broker::open(&[], Deed::Answer(10))?;
     std::os::unix::fs::symlink(&broker.address, directory.join("keyshim/default"))?;
     let call = || -> Result<String> {
-        let mut command = bare(compile("caller")?);
+        let mut command = bare(compile("caller", Build::Dynamic)?);
         command.args(["1", "10"]).env("LD_PRELOAD", library()?);
         command.env("KEYSHIM_BROKER", "/nowhere").env("XDG_RUNTIME_DIR", &directory);
         Ok(told(&run(&mut command)?))
