@@ -2,7 +2,7 @@
 //! socket, side by side in one process; and whether the core's cost grows with a keyring.
 //!
 //! `cargo bench -p keyshim-tests --bench calls`, with `-- --json` for machines.
-//! `KEYSHIM_BENCH_MS` is about how long it measures, in milliseconds (10,000).
+//! `KEYSHIM_BENCH_MS` is about how long it measures, in milliseconds (16,000).
 //!
 //! The process runs under `keyshim run`. Its calls through libc are keyshim's; those by
 //! an instruction of its own reach the kernel, in a session keyring that ends with it.
@@ -10,6 +10,10 @@
 //! figure is the median of the turns' medians, each ratio the median of the ratios of
 //! turns that stood side by side.
 
+#[path = "calls/bare.rs"]
+mod bare;
+#[path = "calls/caller.rs"]
+mod caller;
 #[path = "calls/echo.rs"]
 mod echo;
 #[path = "calls/fixture.rs"]
@@ -24,6 +28,8 @@ mod road;
 mod role;
 #[path = "calls/table.rs"]
 mod table;
+#[path = "calls/trapped.rs"]
+mod trapped;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -40,12 +46,14 @@ use road::{KERNEL_IS_IN_REACH, Road};
 use role::Role;
 use table::{Column, Pair, Row, Table};
 
-const DEFAULT_MS: u64 = 10_000;
+const DEFAULT_MS: u64 = 16_000;
 /// Columns: the kernel, keyshim, the socket.
 const PAIRS: [Pair; 2] = [(1, 0), (1, 2)];
 const LEGEND: &str = "\
 microseconds: median (99 of 100 calls take no longer). \"add\" and \"link\" make what was not
-there; \"socket\" is 64 bytes to another process and back, the same in every row.";
+there; \"socket\" is 64 bytes to another process and back, the same in every row. \"trapped\" is
+--mode seccomp, \"bare\" a supervisor that touches the same memory and knows no keys; 8 means by
+eight threads at once. \"start\" is from starting `true` to its end.";
 
 /// Compare the cost of key calls: the kernel's, keyshim's, a bare socket's
 #[derive(Debug, Parser)]
@@ -61,6 +69,7 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     match Role::own()? {
         Role::Echo => echo::serve().map(|()| ExitCode::SUCCESS),
+        Role::Caller => caller::serve().map(|()| ExitCode::SUCCESS),
         Role::Outer => {
             Arguments::parse();
             role::run_under_keyshim()
@@ -74,16 +83,19 @@ fn measure_all(arguments: &Arguments) -> Result<()> {
     if std::io::stderr().is_terminal() {
         eprintln!("measuring for about {} ms", time.as_millis());
     }
-    let calls = measure_calls(time * 4 / 10)?;
-    let growth = growth::measure(time * 6 / 10)?;
+    let mut tables = vec![measure_calls(time * 4 / 16)?];
+    tables.extend(trapped::measure(time * 4 / 16)?);
+    tables.push(trapped::measure_start(time * 2 / 16)?);
+    tables.push(growth::measure(time * 6 / 16)?);
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&[calls, growth])?);
+        println!("{}", serde_json::to_string_pretty(&tables)?);
         return Ok(());
     }
-    println!("{LEGEND}\n");
-    calls.print();
-    println!();
-    growth.print();
+    println!("{LEGEND}");
+    for table in tables {
+        println!();
+        table.print();
+    }
     Ok(())
 }
 

@@ -12,13 +12,13 @@
 #define IF_AT_LEAST(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, value, yes, no)
 #define ANSWER(value) BPF_STMT(BPF_RET | BPF_K, value)
 
-static int put(uint32_t action, unsigned flags)
+/* One gate will do. */
+static int put(uint32_t action, unsigned flags, unsigned first, unsigned last)
 {
-	/* add_key, request_key and keyctl have neighbouring numbers; one gate will do. */
 	struct sock_filter program[] = {
 		LOAD(nr),
-		IF_AT_LEAST(__NR_add_key, 0, 2),
-		IF_AT_LEAST(__NR_keyctl + 1, 1, 0),
+		IF_AT_LEAST(first, 0, 2),
+		IF_AT_LEAST(last + 1, 1, 0),
 		ANSWER(action),
 		ANSWER(SECCOMP_RET_ALLOW),
 	};
@@ -43,14 +43,17 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: outer HOW PROGRAM [ARGS]\n");
 		return 2;
 	}
+	/* The three key calls have neighbouring numbers. */
 	if (strcmp(argv[1], "eperm") == 0)
-		put(SECCOMP_RET_ERRNO | EPERM, 0);
+		put(SECCOMP_RET_ERRNO | EPERM, 0, __NR_add_key, __NR_keyctl);
 	else if (strcmp(argv[1], "enosys") == 0)
-		put(SECCOMP_RET_ERRNO | ENOSYS, 0);
+		put(SECCOMP_RET_ERRNO | ENOSYS, 0, __NR_add_key, __NR_keyctl);
 	else if (strcmp(argv[1], "kill") == 0)
-		put(SECCOMP_RET_KILL_PROCESS, 0);
+		put(SECCOMP_RET_KILL_PROCESS, 0, __NR_add_key, __NR_keyctl);
+	else if (strcmp(argv[1], "sealed") == 0)
+		put(SECCOMP_RET_ERRNO | EPERM, 0, __NR_seccomp, __NR_seccomp);
 	else
-		put(SECCOMP_RET_ALLOW, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+		put(SECCOMP_RET_ALLOW, SECCOMP_FILTER_FLAG_NEW_LISTENER, 0, 0);
 	child = fork();
 	if (child == 0) {
 		/* A listener is closed on execve. */

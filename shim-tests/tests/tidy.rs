@@ -45,6 +45,7 @@ const UNSAFE_FILES: &[&str] = &[
     "preload/src/start.rs",
     "preload/src/sys.rs",
     "preload/src/sys/sockets.rs",
+    "shim-tests/benches/calls/bare.rs",
     "shim-tests/benches/calls/road.rs",
     "shim-tests/src/bin/actor.rs",
     "shim-tests/src/world/kernel.rs",

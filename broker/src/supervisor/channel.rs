@@ -74,3 +74,37 @@ pub(crate) fn send_value(channel: BorrowedFd<'_>, value: i64) -> Result<(), Errn
 fn say(channel: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     send(channel.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::supervisor::notify;
+
+    /// A filter that no kernel takes: it has no instruction.
+    fn under_nothing(is_optional: bool) -> (std::io::Result<std::process::Child>, Option<Word>) {
+        let (ours, theirs) = pair().unwrap();
+        let mut command = Command::new("true");
+        notify::begin_under_filter(&mut command, Vec::new(), theirs, is_optional);
+        let child = command.spawn();
+        drop(command);
+        let word = next(&ours);
+        assert!(next(&ours).is_none());
+        (child, word)
+    }
+
+    #[test]
+    fn a_program_begins_without_a_filter_that_it_can_do_without() {
+        let (child, word) = under_nothing(true);
+        assert!(child.unwrap().wait().unwrap().success());
+        assert!(matches!(word, Some(Word::Refused(Errno::EINVAL))));
+    }
+
+    #[test]
+    fn a_program_does_not_begin_without_a_filter_that_it_must_have() {
+        let (child, word) = under_nothing(false);
+        assert_eq!(child.unwrap_err().raw_os_error(), Some(Errno::EINVAL as i32));
+        assert!(matches!(word, Some(Word::Refused(Errno::EINVAL))));
+    }
+}

@@ -17,6 +17,9 @@ const CLOCK_READINGS: usize = 10_000;
 /// nanoseconds. An error when the answer is not what it must be.
 pub(crate) type Subject<'a> = Box<dyn FnMut() -> Result<u64> + 'a>;
 
+/// Makes calls for a turn, and gives each one's time in nanoseconds; at least one.
+pub(crate) type Turn<'a> = Box<dyn FnMut() -> Result<Vec<f64>> + 'a>;
+
 /// What one subject took.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
@@ -49,13 +52,26 @@ pub(crate) fn take_turns(
     subjects: &mut [Option<Subject<'_>>],
     time: Duration,
 ) -> Result<Vec<Option<Times>>> {
+    let turns = subjects.iter_mut().map(|subject| {
+        let subject = subject.as_mut()?;
+        Some(Box::new(|| turn(subject)) as Turn<'_>)
+    });
+    take_turns_of(turns, time)
+}
+
+/// The same for subjects that make their turns themselves.
+pub(crate) fn take_turns_of<'a>(
+    turns: impl IntoIterator<Item = Option<Turn<'a>>>,
+    time: Duration,
+) -> Result<Vec<Option<Times>>> {
     let began = Instant::now();
+    let mut turns: Vec<_> = turns.into_iter().collect();
     let mut times: Vec<_> =
-        subjects.iter().map(|subject| subject.as_ref().map(|_| Times::default())).collect();
+        turns.iter().map(|turn| turn.as_ref().map(|_| Times::default())).collect();
     for round in 0.. {
-        for (subject, times) in subjects.iter_mut().zip(&mut times) {
-            if let (Some(subject), Some(times)) = (subject, times) {
-                let mut calls = turn(subject)?;
+        for (turn, times) in turns.iter_mut().zip(&mut times) {
+            if let (Some(turn), Some(times)) = (turn, times) {
+                let mut calls = turn()?;
                 if round >= WARM_UP_TURNS {
                     times.turns_ns.push(quantile(&mut calls, 0.5));
                     times.calls_ns.append(&mut calls);

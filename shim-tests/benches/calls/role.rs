@@ -1,4 +1,4 @@
-//! The bench is one program that starts itself twice more.
+//! The bench is one program that starts itself several times more.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -17,6 +17,8 @@ pub(crate) enum Role {
     Measurer,
     /// Sends back what it is sent.
     Echo,
+    /// Makes calls when it is told to.
+    Caller,
 }
 
 impl Role {
@@ -26,6 +28,7 @@ impl Role {
         match role.to_str() {
             Some("measurer") => Ok(Role::Measurer),
             Some("echo") => Ok(Role::Echo),
+            Some("caller") => Ok(Role::Caller),
             _ => bail!("{VARIABLE} is the bench's own variable: unset it"),
         }
     }
@@ -36,11 +39,13 @@ impl Role {
             Role::Outer => command.env_remove(VARIABLE),
             Role::Measurer => command.env(VARIABLE, "measurer"),
             Role::Echo => command.env(VARIABLE, "echo"),
+            Role::Caller => command.env(VARIABLE, "caller"),
         };
     }
 }
 
-/// Runs this program again under `keyshim run`, with the same arguments.
+/// Runs this program again under `keyshim run`, with the same arguments; without a
+/// filter, so that it also has a way to the kernel.
 pub(crate) fn run_under_keyshim() -> Result<ExitCode> {
     build()?;
     let mut command = Command::new(beside("keyshim").context("run it by cargo bench")?);
