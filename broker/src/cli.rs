@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use keyshim_abi::KeyId;
 
 use crate::paths::DomainName;
+use crate::procfiles::Proc;
 use crate::run::mode::Mode;
 use crate::show::{How, Where, parse_keyring};
 
@@ -144,6 +145,10 @@ pub(crate) struct RunArguments {
     /// How to catch the program's calls
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub(crate) mode: Mode,
+    /// Whether every program, static ones too, finds these keys in /proc/keys, /proc/key-users
+    /// and /proc/sys/kernel/keys
+    #[arg(long, value_enum, default_value_t = Proc::Auto)]
+    pub(crate) proc: Proc,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,

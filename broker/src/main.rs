@@ -34,6 +34,7 @@ mod namespace;
 mod orphans;
 mod paths;
 mod proc;
+mod procfiles;
 mod run;
 mod server;
 mod service;
@@ -87,8 +88,9 @@ fn log_as_asked() {
 fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
     let done = match cli.command {
         Command::Run(arguments) => {
-            let RunArguments { domain, profile: Profile::Linux6, seed, mode, command } = arguments;
-            return run::run(&run::Plan { command, domain, seed, mode });
+            let RunArguments { domain, profile: Profile::Linux6, seed, mode, proc, command } =
+                arguments;
+            return run::run(&run::Plan { command, domain, seed, mode, proc });
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
         Command::Broker(arguments) => broker(arguments),
