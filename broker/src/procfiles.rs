@@ -135,7 +135,6 @@ fn enter_that_of(pid: u32) -> Result<(), Fault> {
 }
 
 /// Tries all of it that can be tried without programs; says what is in the way.
-#[allow(dead_code)] // For `keyshim doctor`.
 pub(crate) fn rehearse() -> Result<(), Fault> {
     let device = open_device()?;
     in_thread(|| {
