@@ -75,16 +75,7 @@ impl Listener {
 impl Supervisor {
     /// Answers the calls of all programs under a filter until there are none.
     pub(crate) fn start(server: &Arc<Server>, listener: Listener) -> Result<(), Fault> {
-        if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
-            tracing::info!(%errno, "trapped calls wake across CPUs");
-        }
-        let is_killable_only = listener.installed.is_killable_only;
-        let supervisor = Arc::new(Supervisor {
-            listener: listener.fd,
-            server: Arc::clone(server),
-            journal: (!is_killable_only).then(Mutex::default),
-            receiving_ends: host::kernel_is_at_least(6, 11),
-        });
+        let supervisor = Arc::new(Supervisor::new(server, listener));
         for number in 0..RECEIVERS {
             let supervisor = Arc::clone(&supervisor);
             server::spawn(format!("receiver {number}"), move || supervisor.attend())?;
@@ -92,8 +83,23 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A receiver's life.
-    fn attend(&self) {
+    /// What answers the calls of all programs under a filter, for whoever has threads
+    /// for it.
+    pub(crate) fn new(server: &Arc<Server>, listener: Listener) -> Supervisor {
+        if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
+            tracing::info!(%errno, "trapped calls wake across CPUs");
+        }
+        let is_killable_only = listener.installed.is_killable_only;
+        Supervisor {
+            listener: listener.fd,
+            server: Arc::clone(server),
+            journal: (!is_killable_only).then(Mutex::default),
+            receiving_ends: host::kernel_is_at_least(6, 11),
+        }
+    }
+
+    /// A receiver's life: until no program is left under the filter.
+    pub(crate) fn attend(&self) {
         let mut room = Room::default();
         loop {
             if !self.receiving_ends && !self.has_programs(PollTimeout::NONE) {
