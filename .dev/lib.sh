@@ -20,7 +20,7 @@ stop() { printf '%s\n' "${red}$*${plain}" >&2; exit 1; }
 # whether it is there.
 needed_for_demo="cc:gcc /usr/include/stdlib.h:libc6-dev keyctl:keyutils"
 needed_for_test="$needed_for_demo /usr/include/keyutils.h:libkeyutils-dev dpkg-source:dpkg-dev
-    lsb_release:lsb-release file:file shellcheck:shellcheck python3:python3"
+    lsb_release:lsb-release file:file shellcheck:shellcheck python3:python3 crun:crun runc:runc busybox:busybox-static"
 
 missing_packages() {
     local pair

@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::channel::Sender;
-use keyshim_abi::Request;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -220,11 +219,9 @@ fn begin_session(server: &Server, pid: u32, container: &str) {
         tracing::info!(pid, "a container begins without a session keyring: no such program here");
         return;
     }
-    let name = format!("_ses.{container}");
-    let request = Request::JoinSessionKeyring { name: Some(Ok(name.as_bytes())) };
     let mut domain = server.domain();
     let task = domain.task_of(pid);
-    let joined = task.and_then(|task| domain.call(task, &request, &mut Vec::new()));
+    let joined = task.and_then(|task| domain.begin_session(task, &format!("_ses.{container}")));
     if !matches!(joined, Ok(Ok(_))) {
         tracing::info!(pid, ?joined, "a container begins without a session keyring");
     }

@@ -1,0 +1,44 @@
+/*
+ * agent COMMAND: key calls without libc's wrappers, for a container's static program.
+ *
+ *   once DESCRIPTION   adds a key, reads it back and compares; prints `same`
+ *   until-enosys       asks for @u until there is no answer, then prints `ENOSYS`
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/keyctl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int once(const char *description)
+{
+    char copy[16] = "";
+    long key = syscall(SYS_add_key, "user", description, "payload", 7, KEY_SPEC_USER_KEYRING);
+
+    if (key < 0 || syscall(SYS_keyctl, KEYCTL_READ, key, copy, sizeof copy) != 7) {
+        perror("agent: add or read");
+        return 1;
+    }
+    puts(memcmp(copy, "payload", 7) == 0 ? "same" : "different");
+    return 0;
+}
+
+static int until_enosys(void)
+{
+    while (syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1) >= 0)
+        usleep(10000);
+    puts(errno == ENOSYS ? "ENOSYS" : strerror(errno));
+    return errno != ENOSYS;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "once") == 0)
+        return once(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "until-enosys") == 0)
+        return until_enosys();
+    fprintf(stderr, "usage: agent once DESCRIPTION | until-enosys\n");
+    return 2;
+}
