@@ -2,6 +2,7 @@
  * agent COMMAND: key calls without libc's wrappers, for a container's static program.
  *
  *   once DESCRIPTION   adds a key, reads it back and compares; prints `same`
+ *   narrow             asks for @u by the 32-bit gate as well; prints `same`
  *   until-enosys       asks for @u until there is no answer, then prints `ENOSYS`
  */
 #define _GNU_SOURCE
@@ -25,6 +26,22 @@ static int once(const char *description)
     return 0;
 }
 
+/* What a 64-bit program does with int 0x80 is a call of i386. */
+static int narrow(void)
+{
+    long wide = syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1), serial = wide;
+#ifdef __x86_64__
+    __asm__ volatile("int $0x80"
+                     : "=a"(serial)
+                     : "a"(288L), "b"((long)KEYCTL_GET_KEYRING_ID), "c"((long)KEY_SPEC_USER_KEYRING), "d"(1L)
+                     : "memory", "r8", "r9", "r10", "r11");
+#endif
+    if (wide > 0 && (int)serial == (int)wide)
+        return puts("same") < 0;
+    printf("%ld by one gate, %d by the other\n", wide, (int)serial);
+    return 1;
+}
+
 static int until_enosys(void)
 {
     while (syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1) >= 0)
@@ -37,8 +54,10 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "once") == 0)
         return once(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "narrow") == 0)
+        return narrow();
     if (argc == 2 && strcmp(argv[1], "until-enosys") == 0)
         return until_enosys();
-    fprintf(stderr, "usage: agent once DESCRIPTION | until-enosys\n");
+    fprintf(stderr, "usage: agent once DESCRIPTION | narrow | until-enosys\n");
     return 2;
 }

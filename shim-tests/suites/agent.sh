@@ -22,16 +22,18 @@ own_option() {
 
 # Each test is a function of the runtime, here named as it is reported.
 
-# A key is made, found and read, by a dynamic and a static program; what the profile
+# A key is made, found and read, by a dynamic and a static program, also through the
+# 32-bit gate; what the profile
 # does not name is refused all the same; the kernel has heard of nothing.
 keys_inside() {
     local description=inside-$RANDOM$RANDOM
     said=$(contain "$1" "in-$1" "keyctl add user $description secret @u >/dev/null
-        keyctl print %user:$description; agent once static-$description
+        keyctl print %user:$description; agent once static-$description; agent narrow
         unshare -m true || echo refused; touch /shared/made; wait_for /shared/seen" &
         arrives made && ! grep -q "$description" /proc/keys && touch "$shared/seen"
         wait) || return
     expect "$said" "secret
+same
 same
 refused"
 }

@@ -152,6 +152,8 @@ impl Containers {
             return;
         }
         let number = entry.number;
+        // Before the next domain of that name makes its own.
+        entry.door = None;
         table.by_number.remove(&number);
         let ended = table.by_name.remove(name);
         drop(table);
@@ -224,5 +226,71 @@ fn begin_session(server: &Server, pid: u32, container: &str) {
     let joined = task.and_then(|task| domain.begin_session(task, &format!("_ses.{container}")));
     if !matches!(joined, Ok(Ok(_))) {
         tracing::info!(pid, ?joined, "a container begins without a session keyring");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crossbeam::channel::bounded;
+
+    use super::*;
+    use crate::agent::protocol::Introduction;
+
+    fn containers(doors: &Path) -> Containers {
+        let doors = Doors::open(doors).unwrap();
+        Containers::new(Some(doors), bounded(1).0, bounded(1).0).unwrap()
+    }
+
+    fn name(id: &str, shared: Option<&str>) -> Name {
+        let shared = shared.map(str::to_owned);
+        let container = id.to_owned();
+        let said = Introduction { container, shared, pid: 0, listener_at: 0 };
+        Name::of(&said, nix::unistd::geteuid().as_raw())
+    }
+
+    #[test]
+    fn a_domain_lives_as_long_as_the_last_that_named_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d");
+        let containers = containers(&path);
+        let (one, pod) = (name("one", None), name("two", Some("pod")));
+        let first = containers.join(&pod).unwrap();
+        assert!(Arc::ptr_eq(&first, &containers.join(&name("three", Some("pod"))).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &containers.join(&one).unwrap()));
+        containers.leave(&pod);
+        assert!(path.join("@pod").exists());
+        assert_eq!(containers.servers().len(), 2);
+        containers.leave(&pod);
+        assert!(!path.join("@pod").exists());
+        assert_eq!(Arc::strong_count(&first), 1, "nobody else keeps an ended domain");
+        assert!(!Arc::ptr_eq(&first, &containers.join(&pod).unwrap()), "it begins anew");
+        containers.leave(&pod);
+        containers.leave(&one);
+        assert_eq!(containers.table().listener_count, 0);
+        assert!(containers.servers().is_empty());
+    }
+
+    #[test]
+    fn no_door_is_left_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d");
+        let containers = containers(&path);
+        containers.join(&name("one", None)).unwrap();
+        assert!(path.join("one").exists());
+        containers.stop();
+        assert!(!path.exists());
+        assert!(containers.wait().is_none());
+        containers.join(&name("late", None)).unwrap();
+    }
+
+    #[test]
+    fn a_listener_too_many_is_refused_and_not_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let containers = containers(&directory.path().join("d"));
+        containers.table().listener_count = LISTENERS_MAX;
+        assert!(containers.join(&name("one", None)).is_err());
+        assert_eq!(containers.table().listener_count, LISTENERS_MAX);
     }
 }
