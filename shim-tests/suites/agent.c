@@ -3,13 +3,17 @@
  *
  *   once DESCRIPTION   adds a key, reads it back and compares; prints `same`
  *   narrow             asks for @u by the 32-bit gate as well; prints `same`
+ *   stall              adds a key whose payload nobody will ever let be read
  *   until-enosys       asks for @u until there is no answer, then prints `ENOSYS`
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/keyctl.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +46,25 @@ static int narrow(void)
     return 1;
 }
 
+/* Whoever reads the payload waits for us to provide the page, which we do not. */
+static int stall(void)
+{
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register all = { .range.len = 4096, .mode = UFFDIO_REGISTER_MODE_MISSING };
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int faults = syscall(SYS_userfaultfd, 0);
+
+    all.range.start = (unsigned long)page;
+    if (page == MAP_FAILED || faults < 0 || ioctl(faults, UFFDIO_API, &api) != 0 ||
+        ioctl(faults, UFFDIO_REGISTER, &all) != 0) {
+        perror("agent: cannot have faults of its own");
+        return 1;
+    }
+    syscall(SYS_add_key, "user", "stalled", page, 16, KEY_SPEC_USER_KEYRING);
+    puts("the payload was read");
+    return 1;
+}
+
 static int until_enosys(void)
 {
     while (syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1) >= 0)
@@ -56,8 +79,10 @@ int main(int argc, char **argv)
         return once(argv[2]);
     if (argc == 2 && strcmp(argv[1], "narrow") == 0)
         return narrow();
+    if (argc == 2 && strcmp(argv[1], "stall") == 0)
+        return stall();
     if (argc == 2 && strcmp(argv[1], "until-enosys") == 0)
         return until_enosys();
-    fprintf(stderr, "usage: agent once DESCRIPTION | narrow | until-enosys\n");
+    fprintf(stderr, "usage: agent once DESCRIPTION | narrow | stall | until-enosys\n");
     return 2;
 }

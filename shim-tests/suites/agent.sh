@@ -139,6 +139,23 @@ strangers() {
     tail -n 1 "$shared/said" | grep -q undisturbed && eventually no_domains && same_use "$before" "$(agent_use)"
 }
 
+# A program whose memory makes the agent wait holds up its own container at most, and
+# nothing is left of it when it is gone.
+stalled() {
+    local before count=5 number
+    before=$(agent_use)
+    for number in $(seq $count); do
+        contain "$1" "h-$1-$number" 'agent once a && touch /shared/up-'"$number"' && agent stall; touch /shared/read' \
+            allow=userfaultfd detach=yes || return
+    done
+    eventually everybody_is_up $count || { echo "the hostile containers are not up"; return 1; }
+    sleep 0.5
+    [ ! -e "$shared/read" ] || { echo "userfaultfd does not work here"; return 1; }
+    said=$(contain "$1" "b-$1" 'agent once beside') && expect "$said" same || return
+    for number in $(seq $count); do runtime "$1" delete --force "h-$1-$number"; done
+    eventually no_domains && same_use "$before" "$(agent_use)"
+}
+
 # Killed in the middle: programs see a kernel without keys, their container can be
 # deleted, and the next agent serves the next container at the same place.
 killed() {
@@ -198,7 +215,7 @@ b
 refused"
 }
 
-tests="keys_inside apart session as_user user_namespace exec_joins look strangers turnover crowd killed stopped"
+tests="keys_inside apart session as_user user_namespace exec_joins look strangers turnover stalled crowd killed stopped"
 
 options "$@"
 [ "$(id -u)" = 0 ] || skip_all "needs root"
@@ -206,8 +223,12 @@ prepare
 for name in crun runc; do
     missing=$(lacks_runtime "$name")
     for test in $tests shared_by_metadata; do
-        if [ -n "$missing" ]; then
-            selected "$name/$test" && verdict skip "$name/$test" "$missing"
+        why=$missing
+        if [ $test = stalled ] && [ ! -e /proc/sys/vm/unprivileged_userfaultfd ]; then
+            why="the kernel has no userfaultfd"
+        fi
+        if [ -n "$why" ]; then
+            selected "$name/$test" && verdict skip "$name/$test" "$why"
             continue
         fi
         one_test "$name/$test" "$test" "$name"

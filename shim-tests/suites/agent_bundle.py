@@ -3,7 +3,8 @@
 Makes a bundle of the example's configuration (examples/agent/config.json) that runs a
 shell script: as uid=N, with metadata=TEXT, with the directory shared=PATH at /shared,
 without no_new_privs (renounce=no), in a user namespace of size=N users from base=N on,
-or with action=SCMP_ACT_ERRNO for the key calls in place of the listener.
+allowed one system call more (allow=NAME) and CAP_SYS_PTRACE, or with
+action=SCMP_ACT_ERRNO for the key calls in place of the listener.
 """
 
 import json
@@ -25,6 +26,10 @@ def bundle(rootfs, socket, script, wishes):
     if "action" in wishes:
         del seccomp["listenerPath"]
         seccomp["syscalls"][0]["action"] = wishes["action"]
+    if "allow" in wishes:
+        seccomp["syscalls"][1]["names"].append(wishes["allow"])
+        for capabilities in process["capabilities"].values():
+            capabilities.append("CAP_SYS_PTRACE")
     if "uid" in wishes:
         process["user"] = {"uid": int(wishes["uid"]), "gid": int(wishes["uid"])}
         del process["capabilities"]
