@@ -5,8 +5,9 @@
 #
 #   agent.sh [--control] [-m REGEX] [-n CONTAINERS]
 #
-# 200 containers unless told otherwise. --control answers the key calls with EPERM, as
-# such profiles do: every test must fail. Needs root.
+# 200 containers of runc at once unless told otherwise, and half as many of crun.
+# --control answers the key calls with EPERM, as such profiles do: every test must fail.
+# Needs root.
 
 . "$(dirname "$0")/lib.sh"
 . "$suites/agent_lib.sh"
@@ -98,7 +99,8 @@ look() {
 # many threads and descriptors as before, and memory that does not grow when a quarter
 # of them come again.
 crowd() {
-    local before during after again
+    local before during after again containers=$containers
+    [ "$1" = runc ] || containers=$((containers / 2))
     contain "$1" "warm-$1" 'agent once warm' && eventually no_domains || return
     before=$(agent_use)
     crowd_comes "$1" "$containers" && during=$(agent_use) || return
@@ -125,6 +127,21 @@ turnover() {
         'BEGIN { printf "# %s: %d containers, ten at a time, in %.1f s\n", runtime, n, b - a }'
     echo "# before ($before), after ($(agent_use))"
     [ "$(grep -c same "$shared/turnover")" = "$count" ] && same_use "$before" "$(agent_use)"
+}
+
+# Ten times as many as fast as can be, from a runtime that makes nothing but a filter.
+churn() {
+    local before after begun=$EPOCHREALTIME count=$((containers * 10))
+    [ $mode != control ] || { echo "this runtime has no other answer"; return 1; }
+    cc -O1 -Wall -Wextra -Werror -o "$scratch/agent_churn" "$suites/agent_churn.c" &&
+        "$scratch/agent_churn" "$socket" $count 10 && eventually no_domains || return
+    before=$(agent_use)
+    "$scratch/agent_churn" "$socket" $count 10 && eventually no_domains || return
+    after=$(agent_use)
+    awk -v a="$begun" -v b="$EPOCHREALTIME" -v n=$((2 * count)) \
+        'BEGIN { printf "# %d containers without a runtime, ten at a time, in %.1f s\n", n, b - a }'
+    echo "# threads descriptors KiB after half of them ($before), after all ($after)"
+    same_use "$before" "$after" 512
 }
 
 # Callers that are no runtimes; a container beside them does not notice.
@@ -237,6 +254,7 @@ done
 if [ -z "$(lacks_runtime crun)$(lacks_runtime runc)" ]; then
     one_test both/shared_by_metadata shared_by_metadata crun runc
 fi
+one_test none/churn churn
 if [ -n "$(lacks_runtime crun)" ]; then
     selected crun/rootless && verdict skip crun/rootless "$(lacks_runtime crun)"
 elif ! command -v setpriv >/dev/null; then
