@@ -4,17 +4,21 @@
  *   once DESCRIPTION   adds a key, reads it back and compares; prints `same`
  *   narrow             asks for @u by the 32-bit gate as well; prints `same`
  *   stall              adds a key whose payload nobody will ever let be read
+ *   signals            adds and unlinks keys while signals come; an operation done twice
+ *                      would find nothing to unlink; prints `each once`
  *   until-enosys       asks for @u until there is no answer, then prints `ENOSYS`
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/keyctl.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static int once(const char *description)
@@ -65,6 +69,36 @@ static int stall(void)
     return 1;
 }
 
+static volatile long signals_taken;
+
+static void take(int signal)
+{
+    (void)signal;
+    signals_taken++;
+}
+
+static int signals(void)
+{
+    struct sigaction action = { .sa_handler = take, .sa_flags = SA_RESTART };
+    struct itimerval often = { { 0, 300 }, { 0, 300 } };
+    int turn;
+
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (turn = 0; turn < 20000 && (turn < 2000 || signals_taken < 1000); turn++) {
+        long key = syscall(SYS_add_key, "user", "brief", "payload", 7, KEY_SPEC_USER_KEYRING);
+
+        if (key < 0 || syscall(SYS_keyctl, KEYCTL_UNLINK, key, KEY_SPEC_USER_KEYRING) != 0) {
+            fprintf(stderr, "turn %d: %s\n", turn, strerror(errno));
+            return 1;
+        }
+    }
+    setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+    fprintf(stderr, "%d turns, %ld signals\n", turn, signals_taken);
+    puts(signals_taken > 0 ? "each once" : "no signal came");
+    return 0;
+}
+
 static int until_enosys(void)
 {
     while (syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1) >= 0)
@@ -81,8 +115,10 @@ int main(int argc, char **argv)
         return narrow();
     if (argc == 2 && strcmp(argv[1], "stall") == 0)
         return stall();
+    if (argc == 2 && strcmp(argv[1], "signals") == 0)
+        return signals();
     if (argc == 2 && strcmp(argv[1], "until-enosys") == 0)
         return until_enosys();
-    fprintf(stderr, "usage: agent once DESCRIPTION | narrow | stall | until-enosys\n");
+    fprintf(stderr, "usage: agent once DESCRIPTION | narrow | stall | signals | until-enosys\n");
     return 2;
 }

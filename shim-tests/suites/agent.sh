@@ -59,6 +59,12 @@ session() {
 _ses.s-$1"
 }
 
+# These runtimes let any signal interrupt a trapped call; what was done is not done again.
+signals() {
+    said=$(contain "$1" "i-$1" 'agent signals') || return
+    expect "$said" "each once"
+}
+
 # Without no_new_privs the runtime installs its filter at another time, as root.
 as_user() {
     said=$(contain "$1" "u-$1" 'keyctl add user a b @u >/dev/null; keyctl print %user:a
@@ -232,7 +238,7 @@ b
 refused"
 }
 
-tests="keys_inside apart session as_user user_namespace exec_joins look strangers turnover stalled crowd killed stopped"
+tests="keys_inside apart session signals as_user user_namespace exec_joins look strangers turnover stalled crowd killed stopped"
 
 options "$@"
 [ "$(id -u)" = 0 ] || skip_all "needs root"
