@@ -305,6 +305,47 @@ for i in range(3000): open('/proc/key-users').close()
     assert_eq!(told, "(1024, 'ENFILE') (1024, 'ENFILE')\n");
 }
 
+/// What one may see is in no page that another could get.
+#[test]
+fn nothing_goes_through_the_page_cache() {
+    if !can_be_put() {
+        return;
+    }
+    let script = "
+import errno, mmap, os
+for name in ('/proc/keys', '/proc/key-users', '/proc/sys/kernel/keys/maxkeys'):
+    file, sink = os.open(name, os.O_RDONLY), os.open('/dev/null', os.O_WRONLY)
+    for attempt in range(3):
+        assert os.fstat(file).st_size == 0 and os.read(file, 4096)
+        try: print(os.sendfile(sink, file, 0, 4096))
+        except OSError as error: print(errno.errorcode[error.errno])
+        try: os.lseek(file, 0, os.SEEK_END)
+        except OSError: pass
+        os.close(file)
+        file = os.open(name, os.O_RDONLY)
+";
+    let mut command = under_keyshim("seccomp");
+    let told = printed(
+        command
+            .args(["sh", "-c", "keyctl new_session >/dev/null; exec \"$@\""])
+            .args(["sh", "python3", "-c", script]),
+    );
+    assert_eq!(told, "EINVAL\n".repeat(9));
+}
+
+#[test]
+fn a_container_that_hides_the_kernels_files_still_has_ours() {
+    if !can_be_put() {
+        return;
+    }
+    let script = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys
+        mount --bind /dev/null /proc/keys
+        exec $1 run --mode seccomp -- sh -c 'keyctl add user colour green @u >/dev/null
+            busybox grep -c colour /proc/keys; echo 5 >/proc/sys/kernel/keys/maxkeys
+            busybox cat /proc/sys/kernel/keys/maxkeys'";
+    assert_eq!(shell_among_shared_mounts(script), "1\n5\n");
+}
+
 #[test]
 fn many_read_while_many_call() {
     if !can_be_put() {
