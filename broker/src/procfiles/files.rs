@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use fuser::{AccessFlags, Errno, FileHandle, INodeNo, Notifier, OpenAccMode, OpenFlags, Request};
 use keyshim_abi::procfs::ProcFile;
 
-use super::sizes::Sizes;
 use super::texts::Texts;
 use super::tree::Node;
 use crate::fault::CutOff;
@@ -24,15 +23,15 @@ pub(super) struct Files {
     /// When they were put: their times.
     pub(super) since: SystemTime,
     texts: Mutex<Texts>,
-    pub(super) sizes: Sizes,
+    /// The way back into the kernel, once there is one.
+    pub(super) notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Files {
     /// Answers for that domain. Whoever starts the session sees to the way back into the
     /// kernel.
     pub(super) fn new(server: Arc<Server>, notifier: Arc<OnceLock<Notifier>>) -> Files {
-        let (texts, sizes) = (Mutex::default(), Sizes::new(notifier));
-        Files { server, since: SystemTime::now(), texts, sizes }
+        Files { server, since: SystemTime::now(), texts: Mutex::default(), notifier }
     }
 
     fn texts(&self) -> MutexGuard<'_, Texts> {
@@ -216,6 +215,11 @@ pub(super) fn file_of(number: INodeNo) -> Result<ProcFile, Errno> {
 pub(super) fn child_of(parent: INodeNo, name: &OsStr) -> Option<Node> {
     let children = Node::of(parent)?.children();
     children.into_iter().find(|(known, _)| name == *known).map(|(_, node)| node)
+}
+
+/// True for the handle of a knob that was opened for appending.
+pub(super) fn is_for_appending(handle: FileHandle) -> bool {
+    handle.0 >> 1 != 0
 }
 
 /// True for a handle that was opened for writing.

@@ -12,7 +12,8 @@ use fuser::{
 };
 use keyshim_abi::procfs::ProcFile;
 
-use super::files::{Change, Files, child_of, file_of, is_for_writing};
+use super::files::{Change, Files, child_of, file_of, is_for_appending, is_for_writing};
+use super::sizes;
 use super::tree::Node;
 
 /// How long the kernel may remember what is where: nothing of it changes.
@@ -23,7 +24,7 @@ impl Filesystem for Files {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match child_of(parent, name) {
             Some(node) => {
-                let facts = self.sizes.inner(node.facts(self.since));
+                let facts = sizes::inner(node.facts(self.since));
                 reply.entry_with_ttls(&NOT_AT_ALL, &FOR_LONG, &facts, Generation(0));
             }
             None => reply.error(Errno::ENOENT),
@@ -33,13 +34,14 @@ impl Filesystem for Files {
     fn getattr(&self, _: &Request, number: INodeNo, seeks: Option<FileHandle>, reply: ReplyAttr) {
         let Some(node) = Node::of(number) else { return reply.error(Errno::ENOENT) };
         match (node, seeks) {
-            // Through a descriptor, the kernel asks in order to seek to the end.
-            (Node::File(ProcFile::Keys | ProcFile::KeyUsers), Some(_)) => {
-                return reply.error(Errno::EINVAL);
-            }
-            (Node::File(ProcFile::Knob(_)), Some(_)) => self.sizes.lose(number),
-            (Node::File(_), None) => self.sizes.pass_over(number),
+            // Through a descriptor, the kernel asks in order to seek to the end. There is
+            // none (`seq_lseek`), but a program that appends wants to hear of one.
+            (Node::File(ProcFile::Knob(_)), Some(handle)) if is_for_appending(handle) => {}
+            (Node::File(_), Some(_)) => return reply.error(Errno::EINVAL),
             _ => {}
+        }
+        if let Node::File(_) = node {
+            sizes::pass_over(number, &self.notifier);
         }
         reply.attr(&NOT_AT_ALL, &node.facts(self.since));
     }
@@ -70,7 +72,7 @@ impl Filesystem for Files {
             writer: handle.is_some_and(is_for_writing),
         };
         match self.check_change(who, node, &change) {
-            Ok(()) => reply.attr(&NOT_AT_ALL, &self.sizes.inner(node.facts(self.since))),
+            Ok(()) => reply.attr(&NOT_AT_ALL, &sizes::inner(node.facts(self.since))),
             Err(errno) => reply.error(errno),
         }
     }
@@ -86,7 +88,6 @@ impl Filesystem for Files {
     fn open(&self, who: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match file_of(number).and_then(|file| self.open_file(who, file, flags)) {
             Ok(handle) => {
-                self.sizes.restore(number);
                 let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
                 reply.opened(FileHandle(handle), flags);
             }
