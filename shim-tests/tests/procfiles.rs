@@ -206,6 +206,28 @@ fn without_the_broker_nothing_is_read_and_nothing_hangs() {
 }
 
 #[test]
+fn readers_end_when_the_broker_is_killed_among_them() {
+    if !can_be_put() {
+        return;
+    }
+    let script =
+        "read_on() { while busybox cat /proc/keys /proc/sys/kernel/keys/maxkeys; do :; done
+            echo over >>$1; }
+        for n in 1 2 3 4 5 6; do read_on $0 >/dev/null 2>&1 & done; busybox usleep 300000
+        test -e $0 || kill -9 $PPID; wait";
+    let own = tempfile::tempdir().unwrap();
+    let told = own.path().join("told");
+    let mut command = under_keyshim("seccomp");
+    let output = ended(command.args(["busybox", "sh", "-c", script]).arg(&told).spawn().unwrap());
+    assert!(!output.status.success());
+    let begun = Instant::now();
+    while fs::read_to_string(&told).unwrap_or_default().lines().count() < 6 {
+        assert!(begun.elapsed() < SOON, "{:?}", fs::read_to_string(&told));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn a_sandbox_can_be_made_if_it_could_without_us() {
     if !can_be_put() {
         return;
