@@ -19,7 +19,7 @@ use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::paths::DomainName;
 use crate::server::{Admission, Lifetime, Rules, Server};
-use crate::supervisor::{Listener, Supervisor};
+use crate::supervisor::{Listener, Supervisor, handover};
 use crate::{autostart, hardening, host};
 
 use mode::{Mode, Roads};
@@ -81,7 +81,9 @@ fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Resul
     // Held until the end: the broker lives for as long as somebody is connected.
     let (_lease, addresses) = autostart::lease(domain, plan.seed)?;
     let signals = Signals::take()?;
-    run_program(plan, roads, &addresses, &signals, |_, _| Ok(()))
+    run_program(plan, roads, &addresses, &signals, |_, listener| {
+        listener.map_or(Ok(()), |listener| handover::hand_over(&addresses, &listener))
+    })
 }
 
 /// Starts the program, calls `started` with its id and listener, and waits until all

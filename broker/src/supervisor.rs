@@ -8,6 +8,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod filter;
+pub(crate) mod handover;
 mod journal;
 mod memory;
 pub(crate) mod notify;
@@ -57,25 +58,31 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Answers the calls of all programs under a filter until there are none.
     pub(crate) fn start(server: &Arc<Server>, listener: Listener) -> Result<(), Fault> {
-        if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
-            tracing::info!(%errno, "trapped calls wake across CPUs");
-        }
-        let is_killable_only = listener.installed.is_killable_only;
-        let receiving_ends = host::kernel_is_at_least(6, 11);
-        server.listeners.fetch_add(1, Ordering::Relaxed);
-        let supervisor = Arc::new(Supervisor {
-            listener: listener.fd,
-            server: Arc::clone(server),
-            journal: (!is_killable_only).then(Mutex::default),
-            receiving_ends,
-        });
-        // Where receiving does not end, of two that wait one would wait for ever.
-        let receivers = if is_killable_only && receiving_ends { RECEIVERS } else { 1 };
-        for number in 0..receivers {
+        let supervisor = Arc::new(Supervisor::new(server, listener));
+        for number in 0..supervisor.receivers() {
             let supervisor = Arc::clone(&supervisor);
             server::spawn(format!("receiver {number}"), move || supervisor.attend())?;
         }
         Ok(())
+    }
+
+    fn new(server: &Arc<Server>, listener: Listener) -> Supervisor {
+        if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
+            tracing::info!(%errno, "trapped calls wake across CPUs");
+        }
+        server.listeners.fetch_add(1, Ordering::Relaxed);
+        Supervisor {
+            listener: listener.fd,
+            server: Arc::clone(server),
+            journal: (!listener.installed.is_killable_only).then(Mutex::default),
+            receiving_ends: host::kernel_is_at_least(6, 11),
+        }
+    }
+
+    /// How many may attend. With a journal it is one; and where receiving does not end,
+    /// of two that wait one would wait for ever.
+    fn receivers(&self) -> usize {
+        if self.journal.is_none() && self.receiving_ends { RECEIVERS } else { 1 }
     }
 
     /// A receiver's life.

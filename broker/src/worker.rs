@@ -22,6 +22,7 @@ use crate::housekeeping::Note;
 use crate::identity::Peer;
 use crate::proc;
 use crate::server::{Admission, Event, Server};
+use crate::supervisor::handover;
 
 /// Knocks answered before others have their turn.
 const KNOCKS_AT_ONCE: usize = 16;
@@ -31,7 +32,7 @@ const ANCESTORS_MAX: usize = 1024;
 const DATA_LEN_MAX: usize = REPLY_FRAME_LEN_MAX - REPLY_HEAD_LEN;
 
 /// A worker's life.
-pub(crate) fn work(server: &Server) {
+pub(crate) fn work(server: &Arc<Server>) {
     let mut scratch = Scratch::new();
     let mut data = Vec::new();
     loop {
@@ -66,12 +67,16 @@ pub(crate) fn close_orphaned(server: &Server) {
     }
 }
 
-fn answer_door(server: &Server, number: usize) {
+fn answer_door(server: &Arc<Server>, number: usize) {
     let Some(door) = server.door(number) else { return };
     for _ in 0..KNOCKS_AT_ONCE {
         match door::next(door) {
             None => return,
             Some(Knock::Client(peer, socket)) => let_in(server, peer, socket),
+            Some(Knock::Listener(peer, socket, listener)) => match is_admitted(server, &peer) {
+                true => handover::take_over(server, &socket, listener),
+                false => tracing::info!(pid = peer.pid, uid = peer.uid, "no listener of this run"),
+            },
             Some(Knock::Unwanted(reason, descriptors)) => {
                 tracing::info!("a knock is not answered: {reason}");
                 close(server, descriptors);
