@@ -73,9 +73,9 @@ fn answer_door(server: &Arc<Server>, number: usize) {
         match door::next(door) {
             None => return,
             Some(Knock::Client(peer, socket)) => let_in(server, peer, socket),
-            Some(Knock::Listener(peer, socket, listener)) => match is_admitted(server, &peer) {
+            Some(Knock::Listener(peer, socket, listener)) => match is_of_our_user(&peer) {
                 true => handover::take_over(server, &socket, listener),
-                false => tracing::info!(pid = peer.pid, uid = peer.uid, "no listener of this run"),
+                false => tracing::info!(pid = peer.pid, uid = peer.uid, "a stranger's listener"),
             },
             Some(Knock::Unwanted(reason, descriptors)) => {
                 tracing::info!("a knock is not answered: {reason}");
@@ -125,9 +125,11 @@ fn is_admitted(server: &Server, peer: &Peer) -> bool {
             .take_while(|&pid| pid > 1)
             .any(|pid| pid == own || domain.tasks.knows_pid(pid))
     };
-    server.admission == Admission::Anyone
-        || peer.uid == nix::unistd::geteuid().as_raw()
-        || is_family()
+    server.admission == Admission::Anyone || is_of_our_user(peer) || is_family()
+}
+
+fn is_of_our_user(peer: &Peer) -> bool {
+    peer.uid == nix::unistd::geteuid().as_raw()
 }
 
 /// Serves a connection that is ready: what waits to be sent, then what has come.

@@ -86,7 +86,8 @@ mod tests {
     fn under_nothing(is_optional: bool) -> (std::io::Result<std::process::Child>, Option<Word>) {
         let (ours, theirs) = pair().unwrap();
         let mut command = Command::new("true");
-        notify::begin_under_filter(&mut command, Vec::new(), theirs, is_optional);
+        let terms = notify::Terms::USUAL;
+        notify::begin_under_filter(&mut command, Vec::new(), theirs, terms, is_optional);
         let child = command.spawn();
         drop(command);
         let word = next(&ours);

@@ -3,7 +3,7 @@
 //!
 //! The broker believes nobody's word for who calls: it takes the calls from the kernel
 //! itself, which says whose each is. What it then needs is the right to look into the
-//! caller's memory.
+//! caller's memory. Only its own user's listeners are taken.
 
 use std::io::{IoSlice, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
