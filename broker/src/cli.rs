@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use keyshim_abi::KeyId;
 
 use crate::paths::DomainName;
+use crate::procfiles::Proc;
 use crate::run::mode::Mode;
 use crate::show::{How, Where, parse_keyring};
 
@@ -147,6 +148,10 @@ pub(crate) struct RunArguments {
     /// Let any signal interrupt a trapped call, as kernels before 5.19 do (for tests)
     #[arg(long, hide = true)]
     pub(crate) interruptible: bool,
+    /// Whether every program, static ones too, finds these keys in /proc/keys, /proc/key-users
+    /// and /proc/sys/kernel/keys
+    #[arg(long, value_enum, default_value_t = Proc::Auto)]
+    pub(crate) proc: Proc,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,

@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, Parent, TaskId, Uid};
+use keyshim_abi::caller::{Caller, Parent, TaskId};
 use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
@@ -203,9 +203,8 @@ impl Domain {
         })
     }
 
-    /// Opens a knob for writing: the descriptor for the writer. EACCES but for whose
-    /// effective user is the outermost root: neither fsuid nor a capability counts
-    /// (`sysctl_perm`, whose mode is 0644).
+    /// Opens a knob for writing: the descriptor for the writer. EACCES for one who may
+    /// not.
     pub(crate) fn open_knob(
         &mut self,
         task: TaskId,
@@ -213,15 +212,14 @@ impl Domain {
     ) -> Result<Result<OwnedFd, Errno>, CutOff> {
         self.sweep();
         self.goes_on(task);
-        let euid = self.as_caller(task, None, |_, caller| caller.ids.euid)?;
-        if euid != Uid::ROOT {
+        if !self.may_tune(task)? {
             return Ok(Err(Errno::EACCES));
         }
         Ok(self.knobs.open(knob, &self.changes))
     }
 
     /// Makes the caller of a task's present credentials and hands it on.
-    fn as_caller<T>(
+    pub(crate) fn as_caller<T>(
         &mut self,
         task: TaskId,
         parent: Option<Parent>,

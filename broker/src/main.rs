@@ -34,6 +34,7 @@ mod namespace;
 mod orphans;
 mod paths;
 mod proc;
+mod procfiles;
 mod run;
 mod server;
 mod service;
@@ -87,10 +88,10 @@ fn log_as_asked() {
 fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
     let done = match cli.command {
         Command::Run(arguments) => {
-            let RunArguments { profile: Profile::Linux6, domain, seed, mode, .. } = arguments;
+            let RunArguments { profile: Profile::Linux6, domain, seed, mode, proc, .. } = arguments;
             let killable_only = !arguments.interruptible;
             let command = arguments.command;
-            return run::run(&run::Plan { command, domain, seed, mode, killable_only });
+            return run::run(&run::Plan { command, domain, seed, mode, killable_only, proc });
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
         Command::Broker(arguments) => broker(arguments),

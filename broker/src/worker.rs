@@ -54,8 +54,10 @@ pub(crate) fn work(server: &Arc<Server>) {
 
 pub(crate) fn look_at_changes(server: &Server) {
     let mut domain = server.domain();
+    let was_empty = domain.tasks.is_empty();
     domain.sweep();
-    if domain.tasks.is_empty() {
+    // Not each time that others' tasks come and go: then nobody would be idle long enough.
+    if domain.tasks.is_empty() && !was_empty {
         server.notes.leave(Note::Left);
     }
 }

@@ -6,7 +6,7 @@
 //! one every time.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -137,11 +137,6 @@ fn rung<'a>(report: &'a Value, mode: &str) -> Result<&'a Value> {
     rungs.iter().find(|rung| rung["mode"] == mode).context("no such mode")
 }
 
-/// The session program, linked with everything that it needs.
-fn session_static() -> Result<PathBuf> {
-    compile("session", Build::Static)
-}
-
 /// What keyshim gives the session program with that seed, as the library serves it.
 fn ours() -> Result<String> {
     let session = compile("session", Build::Dynamic)?;
@@ -167,7 +162,11 @@ fn check(place: &Place, expected: &Expected) -> Result<()> {
         let dynamic = told(&place.session(mode, &compile("session", Build::Dynamic)?)?);
         ensure!(dynamic == ours, "--mode {mode}: {dynamic} instead of {ours}");
     }
-    check_escapee(&place.session("auto", &session_static()?)?, &ours, expected.escapee)
+    check_escapee(
+        &place.session("auto", &compile("session", Build::Static)?)?,
+        &ours,
+        expected.escapee,
+    )
 }
 
 fn check_escapee(output: &Output, ours: &str, expected: Escapee) -> Result<()> {
@@ -230,15 +229,16 @@ fn seccomp_where_there_is_a_listener() -> Result<()> {
 }
 
 fn every_mode_that_works_is_what_it_says() -> Result<()> {
-    let (ours, program) = (ours()?, session_static()?);
-    let caught = |mode| Place::plain().session(mode, &program).map(|said| told(&said) == ours);
+    let (ours, program) = (ours()?, &compile("session", Build::Static)?);
+    let caught = |mode| Place::plain().session(mode, program).map(|said| told(&said) == ours);
     let (both, seccomp, preload) = (caught("both")?, caught("seccomp")?, caught("preload")?);
     ensure!((both, seccomp, preload) == (true, true, false), "{both} {seccomp} {preload}");
     Ok(())
 }
 
 fn a_shared_domain_has_a_filter_as_well() -> Result<()> {
-    let (ours, program) = (ours()?, session_static()?.to_string_lossy().into_owned());
+    let (ours, program) =
+        (ours()?, compile("session", Build::Static)?.to_string_lossy().into_owned());
     for mode in ["seccomp", "both", "auto"] {
         let name = format!("modes-{mode}-{}", std::process::id());
         let run = ["run", "--mode", mode, "--domain", &name, "--seed", "7", "--", &program];
@@ -257,8 +257,8 @@ fn a_run_in_a_run() -> Result<()> {
     let place = Place { before: before.into(), uid: None };
     let expected = Expected { auto: "preload", found: "EBUSY", escapee: Escapee::Elsewhere };
     check(&place, &expected)?;
-    let program = session_static()?;
-    let [first, second] = [0; 2].map(|_| place.session("auto", &program));
+    let program = &compile("session", Build::Static)?;
+    let [first, second] = [0; 2].map(|_| place.session("auto", program));
     let (first, second) = (told(&first?), told(&second?));
     if first != second {
         bail!("the outer run has one seed, and a static program {first} and {second}");
