@@ -20,6 +20,8 @@ use nix::sys::socket::{
 
 use crate::fault::{CutOff, Fault};
 use crate::identity::{self, Peer};
+use crate::supervisor::notify::Installed;
+use crate::supervisor::{Listener, handover};
 use crate::sys;
 
 /// Descriptors that the kernel lets one message carry (`SCM_MAX_FD`). There is room
@@ -30,6 +32,9 @@ const DESCRIPTORS_MAX: usize = 253;
 pub(crate) enum Knock {
     /// A client, with its identity and our end of the conversation.
     Client(Peer, OwnedFd),
+    /// Somebody who hands over the listener of a filter, and waits at that socket for
+    /// a word.
+    Listener(Peer, OwnedFd, Listener),
     /// Nobody we talk to; these descriptors came with the message and are to be
     /// closed where closing may take its time.
     Unwanted(CutOff, Vec<OwnedFd>),
@@ -43,7 +48,7 @@ pub(crate) fn prepare(socket: &OwnedFd) -> Result<(), Fault> {
 
 /// Takes the next knock; `None` when nobody is waiting.
 pub(crate) fn next(door: &OwnedFd) -> Option<Knock> {
-    let mut bytes = [0; KNOCK.len() + 1];
+    let mut bytes = [0; KNOCK.len() + 2];
     let mut buffers = [IoSliceMut::new(&mut bytes)];
     let mut control =
         nix::cmsg_space!(nix::sys::socket::UnixCredentials, [std::os::fd::RawFd; DESCRIPTORS_MAX]);
@@ -65,21 +70,37 @@ pub(crate) fn next(door: &OwnedFd) -> Option<Knock> {
             _ => (),
         }
     }
-    let is_knock = message.bytes == KNOCK.len() && bytes.starts_with(KNOCK);
-    Some(judge(is_knock, sender, descriptors))
+    let len = message.bytes;
+    let text = bytes.get(..len).unwrap_or_default();
+    Some(match (text.strip_prefix(KNOCK), descriptors.len()) {
+        (Some([]), 1) => judge(sender, descriptors),
+        (Some(&[installed]), 2) => judge_listener(sender, descriptors, installed),
+        _ => Knock::Unwanted(CutOff::Malformed, descriptors),
+    })
 }
 
-fn judge(is_knock: bool, sender: Option<u32>, mut descriptors: Vec<OwnedFd>) -> Knock {
-    let socket = match descriptors.pop() {
-        Some(socket) if is_knock && descriptors.is_empty() => socket,
-        last => {
-            descriptors.extend(last);
-            return Knock::Unwanted(CutOff::Malformed, descriptors);
-        }
+fn judge(sender: Option<u32>, mut descriptors: Vec<OwnedFd>) -> Knock {
+    let Some(socket) = descriptors.pop() else {
+        return Knock::Unwanted(CutOff::Malformed, descriptors);
     };
     match welcome(&socket, sender) {
         Ok(peer) => Knock::Client(peer, socket),
         Err(reason) => Knock::Unwanted(reason, vec![socket]),
+    }
+}
+
+fn judge_listener(sender: Option<u32>, mut descriptors: Vec<OwnedFd>, installed: u8) -> Knock {
+    let fd = match descriptors.pop() {
+        Some(fd) if handover::is_listener(&fd) => fd,
+        other => {
+            descriptors.extend(other);
+            return Knock::Unwanted(CutOff::Malformed, descriptors);
+        }
+    };
+    let listener = Listener { fd, installed: Installed::decode(installed) };
+    match judge(sender, descriptors) {
+        Knock::Client(peer, socket) => Knock::Listener(peer, socket, listener),
+        other => other,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::paths::DomainName;
 use crate::procfiles::{self, Proc, Stage};
 use crate::server::{Admission, Lifetime, Rules, Server};
-use crate::supervisor::{Listener, Supervisor};
+use crate::supervisor::{Listener, Supervisor, handover};
 use crate::{autostart, hardening, host};
 
 use mode::{Mode, Roads};
@@ -95,7 +95,9 @@ fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Resul
     // Held until the end: the broker lives for as long as somebody is connected.
     let (_lease, addresses) = autostart::lease(domain, plan.seed)?;
     let signals = Signals::take()?;
-    run_program(plan, roads, &addresses, &signals, None, |_, _| Ok(()))
+    run_program(plan, roads, &addresses, &signals, None, |_, listener| {
+        listener.map_or(Ok(()), |listener| handover::hand_over(&addresses, &listener))
+    })
 }
 
 /// Starts the program, calls `started` with its id and listener, and waits until all

@@ -8,6 +8,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod filter;
+pub(crate) mod handover;
 mod journal;
 mod memory;
 pub(crate) mod notify;
@@ -148,7 +149,7 @@ impl Supervisor {
         }
         let memory = CallerMemory::of(call.tid);
         let outcome = self.carry_out_with(call, raw, &memory, room);
-        room.clear();
+        room.clear(outcome.carries_payload);
         match memory.barred() {
             // Gone: nobody will hear the answer.
             None | Some(System::ESRCH) => outcome,
@@ -175,17 +176,19 @@ impl Supervisor {
             Ok(_) => return Outcome::of(Errno::ENOSYS),
             Err(errno) => return Outcome::of(errno),
         };
+        let carries_payload = request.carries_payload();
         let Some(task) = self.task_of(call) else { return Outcome::of(Errno::ENOSYS) };
         let deed =
             self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
         let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
         if let Some(value) = unheard.flatten() {
-            return Outcome { value, done: deed.map(|deed| (task, deed)) };
+            let done = deed.map(|deed| (task, deed));
+            return Outcome { value, done, carries_payload };
         }
         let value = self.submit(task, request, raw, data, memory);
         // What failed has changed nothing, and may be tried again.
         let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
-        Outcome { value, done }
+        Outcome { value, done, carries_payload }
     }
 
     /// Who calls, if it is known and still waits: so it was this thread whose memory
@@ -233,18 +236,27 @@ const NOBODY: u32 = 0;
 struct Outcome {
     value: i64,
     done: Option<(TaskId, Deed)>,
+    /// False when no byte of a payload was fetched.
+    carries_payload: bool,
 }
 
 impl Outcome {
     /// An error, for which nothing was done.
     const fn of(errno: Errno) -> Outcome {
-        Outcome { value: negative(errno), done: None }
+        Outcome { value: negative(errno), done: None, carries_payload: true }
     }
 }
 
 const fn negative(errno: Errno) -> i64 {
     -(errno.raw() as i64)
 }
+
+/// Bytes that most calls are content with.
+const USUAL_LEN: usize = 2 * STRINGS_LEN_MAX;
+/// Calls that are content with it, after which there is no more.
+const USUAL_CALLS_MAX: u32 = 64;
+/// Bytes looked at together before they are cleared.
+const PIECE_LEN: usize = 256;
 
 /// A receiver's own memory, used again for each call.
 #[derive(Default)]
@@ -253,6 +265,8 @@ struct Room {
     fetched: Zeroizing<Vec<u8>>,
     /// Bytes of it that this call may have written.
     used_len: usize,
+    /// Calls since one last needed memory of an unusual size.
+    usual_calls: u32,
     /// What goes back to the caller.
     data: Zeroizing<Vec<u8>>,
 }
@@ -264,14 +278,22 @@ impl Room {
             self.fetched = Zeroizing::new(vec![0; len]);
         }
         self.used_len = len;
+        self.usual_calls = if len > USUAL_LEN { 0 } else { self.usual_calls.saturating_add(1) };
         (&mut self.fetched[..len], &mut self.data)
     }
 
-    /// Clears what may be secret; memory of an unusual size is given back.
-    fn clear(&mut self) {
-        self.fetched[..self.used_len].zeroize();
+    /// Clears what may be secret. Memory of an unusual size is given back when it has
+    /// not been needed for a while.
+    fn clear(&mut self, carries_payload: bool) {
+        if !carries_payload {
+            self.used_len = self.used_len.min(STRINGS_LEN_MAX);
+        }
+        // Most of it has not been written to, and a look costs less than a wipe.
+        let pieces = self.fetched[..self.used_len].chunks_mut(PIECE_LEN);
+        let is_used = |piece: &&mut [u8]| piece.iter().fold(0, |all, byte| all | byte) != 0;
+        pieces.filter(is_used).for_each(Zeroize::zeroize);
         self.used_len = 0;
-        if self.fetched.len() > 2 * STRINGS_LEN_MAX {
+        if self.fetched.len() > USUAL_LEN && self.usual_calls > USUAL_CALLS_MAX {
             self.fetched = Zeroizing::default();
         }
         worker::clear(&mut self.data);

@@ -22,6 +22,7 @@ use crate::housekeeping::Note;
 use crate::identity::Peer;
 use crate::proc;
 use crate::server::{Admission, Event, Server};
+use crate::supervisor::handover;
 
 /// Knocks answered before others have their turn.
 const KNOCKS_AT_ONCE: usize = 16;
@@ -44,7 +45,7 @@ impl Desk {
 }
 
 /// A worker's life.
-pub(crate) fn work(server: &Server) {
+pub(crate) fn work(server: &Arc<Server>) {
     let mut desk = Desk::new();
     loop {
         match server.wait() {
@@ -55,7 +56,7 @@ pub(crate) fn work(server: &Server) {
 }
 
 /// Does what there is to do for one event.
-pub(crate) fn attend(server: &Server, event: Event, desk: &mut Desk) {
+pub(crate) fn attend(server: &Arc<Server>, event: Event, desk: &mut Desk) {
     match event {
         Event::Stop => return,
         Event::Changes => {
@@ -88,12 +89,16 @@ pub(crate) fn close_orphaned(server: &Server) {
     }
 }
 
-fn answer_door(server: &Server, number: usize) {
+fn answer_door(server: &Arc<Server>, number: usize) {
     let Some(door) = server.door(number) else { return };
     for _ in 0..KNOCKS_AT_ONCE {
         match door::next(door) {
             None => return,
             Some(Knock::Client(peer, socket)) => let_in(server, peer, socket),
+            Some(Knock::Listener(peer, socket, listener)) => match is_of_our_user(&peer) {
+                true => handover::take_over(server, &socket, listener),
+                false => tracing::info!(pid = peer.pid, uid = peer.uid, "a stranger's listener"),
+            },
             Some(Knock::Unwanted(reason, descriptors)) => {
                 tracing::info!("a knock is not answered: {reason}");
                 close(server, descriptors);
@@ -142,9 +147,11 @@ fn is_admitted(server: &Server, peer: &Peer) -> bool {
             .take_while(|&pid| pid > 1)
             .any(|pid| pid == own || domain.tasks.knows_pid(pid))
     };
-    server.admission == Admission::Anyone
-        || peer.uid == nix::unistd::geteuid().as_raw()
-        || is_family()
+    server.admission == Admission::Anyone || is_of_our_user(peer) || is_family()
+}
+
+fn is_of_our_user(peer: &Peer) -> bool {
+    peer.uid == nix::unistd::geteuid().as_raw()
 }
 
 /// Serves a connection that is ready: what waits to be sent, then what has come.

@@ -140,6 +140,9 @@ fn what_is_no_knock_is_not_answered() {
             knock(&door, &[KNOCK.as_slice(), b"x"].concat(), &[theirs]);
             knock(&door, KNOCK, &[]);
             knock(&door, KNOCK, &[theirs, theirs]);
+            for no_listener in [theirs, null.as_raw_fd(), door.as_raw_fd()] {
+                knock(&door, &[KNOCK.as_slice(), b"\x01"].concat(), &[theirs, no_listener]);
+            }
             knock(&door, KNOCK, &many);
             knock(&door, KNOCK, &[null.as_raw_fd()]);
             knock(&door, KNOCK, &[tcp.as_raw_fd()]);

@@ -265,7 +265,7 @@ static void a_number_used_again(void)
 	long session = joined();
 	int last = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
 	int met = 0;
-	for (int turn = 0; turn < 50 && met < 5; turn++) {
+	for (int turn = 0; turn < 3000 && met < 3; turn++) {
 		struct pipes p = pipes();
 		pid_t first = fork();
 		if (!first) {
@@ -277,7 +277,7 @@ static void a_number_used_again(void)
 		int len = snprintf(text, sizeof text, "%d", first - 1);
 		if (last < 0 || write(last, text, len) != len) {
 			done(p);
-			met = 5;
+			met = 3;
 			break;
 		}
 		pid_t second = fork();

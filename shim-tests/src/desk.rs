@@ -1,5 +1,5 @@
 //! The texts under `/proc` straight from a broker, for an actor under the supervisor
-//! alone: its own reading would reach the kernel's files.
+//! alone where no files of keyshim's could be put over the kernel's.
 
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
@@ -15,13 +15,14 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, setsockopt,
     socket, sockopt,
 };
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::unistd::gettid;
 
 /// Names the broker's addresses.
 const SOCKET: &str = "KEYSHIM_SOCKET";
 
-/// That file as this thread may see it, if it is one of the broker's and a broker is
-/// named; in the library's presence nobody need ask.
+/// That file as this thread may see it, if it is one of the broker's, a broker is named,
+/// and neither a library nor a mount shows it.
 #[must_use]
 pub fn read(path: &str) -> Option<Result<Vec<u8>>> {
     let file = match path {
@@ -29,7 +30,8 @@ pub fn read(path: &str) -> Option<Result<Vec<u8>>> {
         "/proc/key-users" => ProcFile::KeyUsers,
         _ => return None,
     };
-    if std::env::var_os("LD_PRELOAD").is_some() {
+    let is_mounted = statfs(path).is_ok_and(|system| system.filesystem_type() == FUSE_SUPER_MAGIC);
+    if is_mounted || std::env::var_os("LD_PRELOAD").is_some() {
         return None;
     }
     let addresses = std::env::var(SOCKET).ok()?;

@@ -1,9 +1,12 @@
 /*
- * fence PROGRAM ARGS: runs a program whose key calls the real kernel refuses.
+ * fence [--low] PROGRAM ARGS: runs a program whose key calls the real kernel refuses.
  *
  * A filter answers add_key, request_key and keyctl with EUCLEAN, an error that no
  * key call ever gives, on every way into the kernel that x86-64 has. What works
  * behind the fence has therefore not been done by the kernel. Needs no root.
+ *
+ * A supervisor's filter comes after such an answer. With --low the fence asks a tracer,
+ * which does not exist: that gives ENOSYS, and gives way to a supervisor.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -11,6 +14,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -48,9 +52,17 @@ static struct sock_filter program[] = {
 int main(int argc, char **argv)
 {
     struct sock_fprog filter = { sizeof program / sizeof *program, program };
+    int refusal = EUCLEAN;
 
+    if (argc > 1 && strcmp(argv[1], "--low") == 0) {
+        for (unsigned i = 0; i < filter.len; i++)
+            if (program[i].k == (SECCOMP_RET_ERRNO | EUCLEAN))
+                program[i].k = SECCOMP_RET_TRACE;
+        refusal = ENOSYS;
+        argc--, argv++;
+    }
     if (argc < 2) {
-        fprintf(stderr, "usage: fence PROGRAM [ARGS]\n");
+        fprintf(stderr, "usage: fence [--low] PROGRAM [ARGS]\n");
         return 2;
     }
     /* Root keeps the right to run set-uid programs; others must give it up. */
@@ -60,7 +72,7 @@ int main(int argc, char **argv)
         perror("fence: cannot set the filter");
         return 2;
     }
-    if (syscall(SYS_keyctl, 0, -3, 0) != -1 || errno != EUCLEAN) {
+    if (syscall(SYS_keyctl, 0, -3, 0) != -1 || errno != refusal) {
         fprintf(stderr, "fence: a key call still reaches the kernel\n");
         return 2;
     }

@@ -2,8 +2,10 @@
 # The tests inside keyutils' own source package, unmodified, each in a domain of
 # its own, compared with what keyutils.expected says of each.
 #
-#   keyutils.sh [--kernel | --control | --poison] [-m REGEX] [-j N] [-t SECONDS]
+#   keyutils.sh [--kernel | --control | --poison] [--mode MODE] [-m REGEX] [-j N]
+#               [-t SECONDS]
 #
+#   --mode MODE  of `keyshim run`: preload (default), seccomp or both
 #   --poison  as root: the real kernel's key quotas are 1 meanwhile, and back
 #             afterwards whatever happens; a call that slips through fails
 #   -m REGEX  only the tests whose name matches

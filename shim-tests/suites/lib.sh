@@ -10,6 +10,7 @@
 # Where the programs' calls go:
 #   (default)   `keyshim run`, behind the fence: fence.c refuses every key call
 #               that reaches the real kernel, so that nothing can slip past
+#   --mode MODE preload (default), seccomp or both, for `keyshim run`
 #   --kernel    the real kernel, to see what Linux says
 #   --control   the fence alone: every test must fail, or it tests nothing
 #   -- PROGRAM  a wrapper of your own
@@ -24,6 +25,7 @@ suite=$(basename "$0" .sh)
 scratch=$target/suites/$suite
 keyshim=${KEYSHIM:-$target/release/keyshim}
 mode=keyshim
+road=preload
 match=
 wrapper=()
 passed=0 failed=0 skipped=0
@@ -46,6 +48,7 @@ options() {
         case $1 in
             --kernel) mode=kernel ;;
             --control) mode=control ;;
+            --mode) road=${2:?"--mode needs a word"}; shift ;;
             -m | --match) match=${2:?"-m needs a regular expression"}; shift ;;
             -h | --help) usage; exit 0 ;;
             --) shift; mode=wrapper; wrapper=("$@"); break ;;
@@ -66,7 +69,9 @@ choose_wrapper() {
         keyshim)
             [ -x "$keyshim" ] || die "no $keyshim: build it with 'cargo build --release', or set KEYSHIM"
             fence
-            wrapper=("$scratch/fence" "$keyshim" run --) ;;
+            wrapper=("$scratch/fence")
+            [ "$road" = preload ] || wrapper+=(--low)
+            wrapper+=("$keyshim" run --mode "$road" --) ;;
     esac
 }
 

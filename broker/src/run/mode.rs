@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::library::{self, Library};
 use crate::fault::Fault;
 use crate::supervisor::notify::Terms;
-use crate::supervisor::{filter, notify, probe};
+use crate::supervisor::{filter, handover, notify, probe};
 
 /// How the calls of a program are to be caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -66,7 +66,9 @@ impl Roads {
     pub(crate) fn choose(mode: Mode, is_shared: bool, killable_only: bool) -> Result<Roads, Fault> {
         let chosen = match mode {
             Mode::Auto => choose_for_auto(is_shared),
-            Mode::Seccomp | Mode::Both if is_shared => return Err(no_filter_in_shared(mode)),
+            Mode::Seccomp | Mode::Both if is_shared && !handover::broker_may_look() => {
+                return Err(no_filter_in_shared(mode));
+            }
             Mode::Preload | Mode::Seccomp | Mode::Both => mode,
         };
         tracing::info!(asked = %mode, mode = %chosen, "how calls are caught");
@@ -83,8 +85,8 @@ impl Roads {
 }
 
 fn choose_for_auto(is_shared: bool) -> Mode {
-    if is_shared {
-        tracing::info!("no filter: the broker of a shared domain has no listener");
+    if is_shared && !handover::broker_may_look() {
+        tracing::info!("no filter: the domain's broker may not look into programs (Yama)");
         return Mode::Preload;
     }
     if !GATES.is_empty() && !notify::is_under_filter() {
@@ -112,6 +114,7 @@ pub(crate) fn rung(trial: &probe::Trial) -> Mode {
 
 fn no_filter_in_shared(mode: Mode) -> Fault {
     Fault::Told(format!(
-        "--mode {mode} needs a domain of its own, and --domain shares one; leave out one of the two"
+        "--mode {mode} with --domain: /proc/sys/kernel/yama/ptrace_scope forbids the domain's \
+         broker to look into the program; say --mode preload, or set it to 0"
     ))
 }

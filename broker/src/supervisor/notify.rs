@@ -98,7 +98,7 @@ pub(crate) struct Installed {
 
 impl Installed {
     /// As one byte of a message.
-    const fn encode(self) -> u8 {
+    pub(crate) const fn encode(self) -> u8 {
         self.is_killable_only as u8 | (self.has_renounced as u8) << 1
     }
 

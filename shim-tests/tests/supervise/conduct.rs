@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use keyshim_tests::programs::{Build, bare, compile, run, told};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Failed, Trial};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -26,7 +27,8 @@ type Test = fn() -> Result<(), Failed>;
 
 /// The tests of this file.
 pub(crate) fn trials(is_root: bool) -> Vec<Trial> {
-    let anyones: [(&str, Test); 5] = [
+    let anyones: [(&str, Test); 6] = [
+        ("conduct::shared_domain", shared_domain),
         ("conduct::supervisor_killed", || killed(SECCOMP)),
         ("conduct::supervisor_killed_interruptible", || killed(INTERRUPTIBLE)),
         ("conduct::x32_is_answered", x32_is_answered),
@@ -278,4 +280,31 @@ fn set_uid_programs() -> Result<(), Failed> {
     expect("with rights", told(&run(&mut shell(SECCOMP, &other)?)?), "0\nb\n")?;
     let without = as_user(user, shell(SECCOMP, &script)?)?;
     expect("without", told(&run(&mut { without })?), format!("{user}\nb\n"))
+}
+
+/// The broker of a shared domain answers for the filter of each run in it, whichever way
+/// other runs in it go, and when it dies there are no keys any more.
+fn shared_domain() -> Result<(), Failed> {
+    let name = format!("supervise-{}", std::process::id());
+    let keyshim = beside("keyshim")?.display().to_string();
+    let of_domain = |mode: &str| format!("{keyshim} run --domain {name} --mode {mode}");
+    let traffic = compile("traffic", Build::Static)?.display().to_string();
+    let inner = of_domain("preload");
+    let script = format!(
+        "env -i PATH=$PATH keyctl add user a b @u >/dev/null && {inner} -- keyctl print %user:a"
+    );
+    let mut outer = bare(&keyshim);
+    outer.args(["run", "--domain", &name, "--mode", "seccomp", "--", "sh", "-c", &script]);
+    expect("printed", told(&run(&mut outer)?), "b\n")?;
+    let mut outer = bare(&keyshim);
+    outer.args(["run", "--domain", &name, "--mode", "seccomp", "--", &traffic]);
+    let mut outer = outer.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut printed = BufReader::new(outer.stdout.take().context("its output")?);
+    printed.read_line(&mut String::new())?;
+    let broker = format!("keyshim broker --serve-domain {name}");
+    let found = run(bare("pgrep").args(["-xf", &broker]))?;
+    let found = String::from_utf8_lossy(&found.stdout).trim().parse().context("no broker")?;
+    kill(Pid::from_raw(found), Signal::SIGKILL)?;
+    expect("printed", read_in_time(printed)?, "32 ended, 0 processes bad, ENOSYS\n")?;
+    expect("status", outer.wait()?.to_string(), "exit status: 0")
 }
