@@ -37,11 +37,6 @@ use journal::{Deed, Journal};
 use memory::CallerMemory;
 use notify::Notification;
 
-/// Receivers of one listener: one for each of two CPUs. More do not help, since
-/// calls of one domain are carried out one after the other. A thread waits for its
-/// answer, so that no two of its calls are ever in different hands.
-const RECEIVERS: usize = 2;
-
 /// A filter's listener with the domain that answers.
 pub(crate) struct Supervisor {
     listener: OwnedFd,
@@ -69,13 +64,10 @@ impl Supervisor {
             journal: (!is_killable_only).then(Mutex::default),
             receiving_ends,
         });
-        // Where receiving does not end, of two that wait one would wait for ever.
-        let receivers = if is_killable_only && receiving_ends { RECEIVERS } else { 1 };
-        for number in 0..receivers {
-            let supervisor = Arc::clone(&supervisor);
-            server::spawn(format!("receiver {number}"), move || supervisor.attend())?;
-        }
-        Ok(())
+        // One: two would take turns, and each be cold when its turn comes, which makes
+        // every call a fifth longer; calls of a domain are carried out one after the
+        // other all the same.
+        server::spawn("receiver".to_owned(), move || supervisor.attend()).map(drop)
     }
 
     /// A receiver's life.

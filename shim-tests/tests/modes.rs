@@ -5,21 +5,15 @@
 //! A session keyring's serial tells who made it: with one seed keyshim gives the same
 //! one every time.
 
-#[path = "preload/programs.rs"]
-#[allow(dead_code)] // Shared with the tests of the library, which use all of it.
-mod programs;
-
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
+use keyshim_tests::programs::{Build, bare, compile, run, told};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Arguments, Trial};
-use once_cell::sync::OnceCell;
 use serde_json::Value;
-
-use programs::{bare, compile, run, told};
 
 /// An ordinary user, with nothing of its own.
 const SOMEBODY: u32 = 61_234;
@@ -57,9 +51,6 @@ enum Escapee {
 
 fn main() -> Result<()> {
     let arguments = Arguments::from_args();
-    // Two tests must not compile one program at a time.
-    compile("outer")?;
-    session_static()?;
     let is_root = nix::unistd::geteuid().is_root();
     let mut trials = vec![
         trial("plain", true, || check(&Place::plain(), &CAUGHT)),
@@ -109,7 +100,7 @@ impl Place {
     }
 
     fn under(how: &str) -> Result<Place> {
-        let outer = compile("outer")?.to_string_lossy().into_owned();
+        let outer = compile("outer", Build::Dynamic)?.to_string_lossy().into_owned();
         Ok(Place { before: vec![outer, how.to_owned()], uid: None })
     }
 
@@ -146,25 +137,9 @@ fn rung<'a>(report: &'a Value, mode: &str) -> Result<&'a Value> {
     rungs.iter().find(|rung| rung["mode"] == mode).context("no such mode")
 }
 
-/// The session program, linked with everything that it needs.
-fn session_static() -> Result<&'static Path> {
-    static PROGRAM: OnceCell<PathBuf> = OnceCell::new();
-    let link = || -> Result<PathBuf> {
-        let program = compile("session")?.with_file_name("session.static");
-        let fresh = program.with_extension(std::process::id().to_string());
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/session.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-O1", "-static", "-o"]).arg(&fresh).arg(source);
-        ensure!(compiler.status().context("there is no cc")?.success(), "session.c does not link");
-        std::fs::rename(&fresh, &program)?;
-        Ok(program)
-    };
-    PROGRAM.get_or_try_init(link).map(PathBuf::as_path)
-}
-
 /// What keyshim gives the session program with that seed, as the library serves it.
 fn ours() -> Result<String> {
-    let session = compile("session")?;
+    let session = compile("session", Build::Dynamic)?;
     let once = || Ok::<_, anyhow::Error>(told(&Place::plain().session("preload", &session)?));
     let (first, second) = (once()?, once()?);
     ensure!(first == second && first.trim().parse::<u32>().is_ok(), "{first:?} {second:?}");
@@ -184,10 +159,14 @@ fn check(place: &Place, expected: &Expected) -> Result<()> {
 
     let ours = ours()?;
     for mode in ["auto", auto] {
-        let dynamic = told(&place.session(mode, &compile("session")?)?);
+        let dynamic = told(&place.session(mode, &compile("session", Build::Dynamic)?)?);
         ensure!(dynamic == ours, "--mode {mode}: {dynamic} instead of {ours}");
     }
-    check_escapee(&place.session("auto", session_static()?)?, &ours, expected.escapee)
+    check_escapee(
+        &place.session("auto", &compile("session", Build::Static)?)?,
+        &ours,
+        expected.escapee,
+    )
 }
 
 fn check_escapee(output: &Output, ours: &str, expected: Escapee) -> Result<()> {
@@ -237,7 +216,7 @@ fn in_namespaces() -> Result<()> {
 fn seccomp_where_there_is_a_listener() -> Result<()> {
     let place = Place::under("listener")?;
     for mode in ["seccomp", "both"] {
-        let output = place.session(mode, &compile("session")?)?;
+        let output = place.session(mode, &compile("session", Build::Dynamic)?)?;
         let said = told(&output);
         ensure!(output.status.code() == Some(125) && said.contains("--mode preload"), "{said}");
     }
@@ -250,8 +229,8 @@ fn seccomp_where_there_is_a_listener() -> Result<()> {
 }
 
 fn every_mode_that_works_is_what_it_says() -> Result<()> {
-    let (ours, program) = (ours()?, session_static()?);
-    let caught = |mode| Place::plain().session(mode, program).map(|said| told(&said) == ours);
+    let (ours, program) = (ours()?, compile("session", Build::Static)?);
+    let caught = |mode| Place::plain().session(mode, &program).map(|said| told(&said) == ours);
     let (both, seccomp, preload) = (caught("both")?, caught("seccomp")?, caught("preload")?);
     ensure!((both, seccomp, preload) == (true, true, false), "{both} {seccomp} {preload}");
     Ok(())
@@ -282,8 +261,8 @@ fn a_run_in_a_run() -> Result<()> {
     let place = Place { before: before.into(), uid: None };
     let expected = Expected { auto: "preload", found: "EBUSY", escapee: Escapee::Elsewhere };
     check(&place, &expected)?;
-    let program = session_static()?;
-    let [first, second] = [0; 2].map(|_| place.session("auto", program));
+    let program = compile("session", Build::Static)?;
+    let [first, second] = [0; 2].map(|_| place.session("auto", &program));
     let (first, second) = (told(&first?), told(&second?));
     if first != second {
         bail!("the outer run has one seed, and a static program {first} and {second}");

@@ -80,13 +80,13 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::supervisor::notify;
+    use crate::supervisor::notify::{self, Terms};
 
     /// A filter that no kernel takes: it has no instruction.
     fn under_nothing(is_optional: bool) -> (std::io::Result<std::process::Child>, Option<Word>) {
         let (ours, theirs) = pair().unwrap();
         let mut command = Command::new("true");
-        notify::begin_under_filter(&mut command, Vec::new(), theirs, is_optional);
+        notify::begin_under_filter(&mut command, Vec::new(), theirs, Terms::USUAL, is_optional);
         let child = command.spawn();
         drop(command);
         let word = next(&ours);
