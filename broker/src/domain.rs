@@ -176,6 +176,16 @@ impl Domain {
         data: &mut Vec<u8>,
     ) -> Result<Answer, CutOff> {
         self.sweep();
+        self.call_found(task, request, data)
+    }
+
+    /// The same right after a sweep, as of [`Domain::task_of`].
+    pub(crate) fn call_found(
+        &mut self,
+        task: TaskId,
+        request: &Request<'_>,
+        data: &mut Vec<u8>,
+    ) -> Result<Answer, CutOff> {
         self.goes_on(task);
         self.materialise_before(task, request)?;
         let parent = match request {

@@ -19,15 +19,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyshim_abi::caller::TaskId;
-use keyshim_abi::frame::Message;
 use keyshim_abi::gate::{GATES, entered};
 use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
-use keyshim_abi::{Errno, Reply, Request};
+use keyshim_abi::{Errno, Reply};
 use nix::errno::Errno as System;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::housekeeping::Note;
 use crate::server::{self, Server};
@@ -156,14 +156,24 @@ impl Supervisor {
             Ok(_) => return Outcome::of(Errno::ENOSYS),
             Err(errno) => return Outcome::of(errno),
         };
-        let Some(task) = self.task_of(call) else { return Outcome::of(Errno::ENOSYS) };
+        // Held until the call is done, so that what was seen of its thread still is so.
+        let mut domain = self.server.domain();
+        let Some(task) = self.task_of(&mut domain, call) else {
+            return Outcome::of(Errno::ENOSYS);
+        };
         let deed =
             self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
         let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
         if let Some(value) = unheard.flatten() {
             return Outcome { value, done: deed.map(|deed| (task, deed)) };
         }
-        let value = self.submit(task, request, raw, data, memory);
+        let value = match worker::carry_out_found(&self.server, domain, task, &request, data) {
+            Ok(answer) => marshal::deliver(raw, &Reply { answer, data }, memory),
+            Err(reason) => {
+                tracing::info!(?task, "a trapped call is not answered: {reason}");
+                negative(Errno::ENOSYS)
+            }
+        };
         // What failed has changed nothing, and may be tried again.
         let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
         Outcome { value, done }
@@ -171,30 +181,12 @@ impl Supervisor {
 
     /// Who calls, if it is known and still waits: so it was this thread whose memory
     /// was read.
-    fn task_of(&self, call: &Notification) -> Option<TaskId> {
-        let task = self.server.domain().task_of(call.tid);
-        match task {
+    fn task_of(&self, domain: &mut Domain, call: &Notification) -> Option<TaskId> {
+        match domain.task_of(call.tid) {
             Ok(task) => notify::is_waiting(self.listener.as_fd(), call.id).then_some(task),
             Err(reason) => {
                 tracing::info!(tid = call.tid, "a trapped call is not answered: {reason}");
                 None
-            }
-        }
-    }
-
-    fn submit(
-        &self,
-        task: TaskId,
-        request: Request<'_>,
-        raw: &RawCall,
-        data: &mut Vec<u8>,
-        memory: &CallerMemory,
-    ) -> i64 {
-        match worker::carry_out(&self.server, task, &Message::Call(request), data) {
-            Ok((answer, _)) => marshal::deliver(raw, &Reply { answer, data }, memory),
-            Err(reason) => {
-                tracing::info!(?task, "a trapped call is not answered: {reason}");
-                negative(Errno::ENOSYS)
             }
         }
     }
