@@ -36,3 +36,8 @@ pub const STRINGS_LEN_MAX: usize =
     TYPE_NAME_BUFFER_LEN + DESCRIPTION_BUFFER_LEN + CALLOUT_BUFFER_LEN;
 /// Our own: bytes of one write to a knob under `/proc/sys/kernel/keys/`.
 pub const KNOB_WRITE_LEN_MAX: usize = 128;
+/// Our own: texts of `/proc/keys` and `/proc/key-users` that one user holds open where
+/// they are files of ours. One more: ENFILE.
+pub const OPEN_TEXTS_MAX: usize = 1024;
+/// Our own: bytes of these texts with which a user opens no further one. Then: ENFILE.
+pub const OPEN_TEXTS_LEN_MAX: usize = 64 * 1024 * 1024;

@@ -8,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
 
 /// Where a broker's door is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +56,18 @@ impl Address {
 
     /// A datagram socket bound here. EADDRINUSE when something is there.
     pub(crate) fn bind(&self) -> Result<OwnedFd, Errno> {
-        let socket = datagram_socket()?;
+        self.bind_as(SockType::Datagram)
+    }
+
+    /// A stream socket that listens here. EADDRINUSE when something is there.
+    pub(crate) fn listen(&self) -> Result<OwnedFd, Errno> {
+        let socket = self.bind_as(SockType::Stream)?;
+        listen(&socket, Backlog::MAXCONN)?;
+        Ok(socket)
+    }
+
+    fn bind_as(&self, kind: SockType) -> Result<OwnedFd, Errno> {
+        let socket = new_socket(kind)?;
         bind(socket.as_raw_fd(), &self.unix()?)?;
         Ok(socket)
     }
@@ -62,14 +75,14 @@ impl Address {
     /// A datagram socket connected to the door here. ECONNREFUSED when only its
     /// file is left.
     pub(crate) fn connect(&self) -> Result<OwnedFd, Errno> {
-        let socket = datagram_socket()?;
+        let socket = new_socket(SockType::Datagram)?;
         connect(socket.as_raw_fd(), &self.unix()?)?;
         Ok(socket)
     }
 }
 
-fn datagram_socket() -> Result<OwnedFd, Errno> {
-    socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+fn new_socket(kind: SockType) -> Result<OwnedFd, Errno> {
+    socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
 }
 
 impl fmt::Display for Address {

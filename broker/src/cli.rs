@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use keyshim_abi::KeyId;
 
 use crate::paths::DomainName;
+use crate::procfiles::Proc;
 use crate::run::mode::Mode;
 use crate::show::{How, Where, parse_keyring};
 
@@ -46,6 +47,21 @@ Examples:
 A socket that a service manager hands over (LISTEN_FDS, ListenDatagram=) is used
 instead of --socket. Readiness is told by NOTIFY_SOCKET, Type=notify.";
 
+const AGENT_HELP: &str = "\
+Examples:
+  keyshim agent --socket /run/keyshim-agent.sock
+  keyshim tree --socket /run/keyshim-agent.sock.d/CONTAINER-ID
+
+A container is caught when its runtime's configuration says, under linux.seccomp,
+  \"listenerPath\": \"/run/keyshim-agent.sock\"
+and gives add_key, request_key and keyctl the action SCMP_ACT_NOTIFY. Each has a key
+universe of its own, gone with its last program. Containers whose configurations
+have the same \"listenerMetadata\" share one.
+
+A socket that a service manager hands over (LISTEN_FDS, ListenStream=) is used
+instead of --socket. Readiness is told by NOTIFY_SOCKET, Type=notify. When the agent
+ends, the containers that it served see a kernel without keys.";
+
 /// Linux's key retention service in user space: add_key, request_key and keyctl for
 /// unmodified programs, in a key universe of their own.
 #[derive(Debug, Parser)]
@@ -65,6 +81,9 @@ pub(crate) enum Command {
     /// Serve a key universe at a socket
     #[command(after_help = BROKER_HELP)]
     Broker(BrokerArguments),
+    /// Give each container a key universe of its own, as the seccomp agent of its runtime
+    #[command(after_help = AGENT_HELP)]
+    Agent(AgentArguments),
     /// List the keys that you may view
     Keys {
         /// Which universe.
@@ -152,6 +171,10 @@ pub(crate) struct RunArguments {
     /// Let any signal interrupt a trapped call, as kernels before 5.19 do (for tests)
     #[arg(long, hide = true)]
     pub(crate) interruptible: bool,
+    /// Whether every program, static ones too, finds these keys in /proc/keys, /proc/key-users
+    /// and /proc/sys/kernel/keys
+    #[arg(long, value_enum, default_value_t = Proc::Auto)]
+    pub(crate) proc: Proc,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,
@@ -182,6 +205,25 @@ pub(crate) struct BrokerArguments {
     /// Start a process that serves a shared domain, and end
     #[arg(long, hide = true, conflicts_with = "socket")]
     pub(crate) start_domain: Option<DomainName>,
+}
+
+/// Arguments of `agent`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArguments {
+    /// Where runtimes hand over containers: a path, or @NAME for an abstract socket
+    /// [default: $XDG_RUNTIME_DIR/keyshim/agent, else /tmp/keyshim-UID/agent]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) socket: Option<OsString>,
+    /// Who may connect to a path, as for chmod; the containers of different users never share
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
+    pub(crate) mode: u32,
+    /// Where each universe has a socket to look at it by, of the container's id (or @METADATA),
+    /// while it lives [default: the path of --socket and .d]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) domains: Option<PathBuf>,
+    /// Which kernel to behave like: linux-6
+    #[arg(long, value_name = "PROFILE", default_value = "linux-6", value_parser = parse_profile)]
+    pub(crate) profile: Profile,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {

@@ -1,5 +1,6 @@
 //! `keyshim doctor`: what works here, and what to do about what does not.
 
+mod files;
 mod filters;
 mod host;
 mod modes;
@@ -84,6 +85,7 @@ pub(crate) fn examine(place: &Where, how: How) -> Result<ExitCode, Fault> {
     });
     findings.push(broker(place));
     findings.push(filters::finding());
+    findings.push(files::finding());
     let ladder = modes::climb(library.as_ref().ok());
     let taken = ladder.modes.iter().find(|rung| rung.mode == ladder.auto);
     let works = findings.iter().all(|finding| finding.state != State::Broken)

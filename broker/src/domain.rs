@@ -4,11 +4,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, NamespaceOf, Parent, TaskId, Uid};
+use keyshim_abi::caller::{Caller, NamespaceOf, Parent, TaskId};
 use keyshim_abi::frame::{Origin, Token};
+use keyshim_abi::perm::{Need, Perm};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
-use keyshim_abi::{Errno, Request};
+use keyshim_abi::{Errno, KeyId, Request};
 use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
@@ -197,6 +198,23 @@ impl Domain {
         })
     }
 
+    /// Gives a task a session keyring of that name, as if it had had it from its
+    /// beginning: what it has forked meanwhile and is not known yet has it too. Others
+    /// of its user find the keyring by that name, which one that is merely joined does
+    /// not allow.
+    pub(crate) fn begin_session(&mut self, task: TaskId, name: &str) -> Result<Answer, CutOff> {
+        let join = Request::JoinSessionKeyring { name: Some(Ok(name.as_bytes())) };
+        let perm = Perm::POSSESSOR_ALL
+            .with(Perm::user(Need::View).with(Perm::user(Need::Read)))
+            .with(Perm::user(Need::Search).with(Perm::user(Need::Link)));
+        let to_be_found = Request::Setperm { key: KeyId::SESSION, perm };
+        self.as_caller(task, None, |service, caller| {
+            let mut submit =
+                |request| service.submit(host::now(), caller, request, &mut Vec::new());
+            submit(&join).and_then(|_| submit(&to_be_found))
+        })
+    }
+
     /// The text of a file under `/proc`, as that thread may see it.
     pub(crate) fn open(
         &mut self,
@@ -213,9 +231,8 @@ impl Domain {
         })
     }
 
-    /// Opens a knob for writing: the descriptor for the writer. EACCES but for whose
-    /// effective user is the outermost root: neither fsuid nor a capability counts
-    /// (`sysctl_perm`, whose mode is 0644).
+    /// Opens a knob for writing: the descriptor for the writer. EACCES for one who may
+    /// not.
     pub(crate) fn open_knob(
         &mut self,
         task: TaskId,
@@ -223,15 +240,14 @@ impl Domain {
     ) -> Result<Result<OwnedFd, Errno>, CutOff> {
         self.sweep();
         self.goes_on(task);
-        let euid = self.as_caller(task, None, |_, caller| caller.ids.euid)?;
-        if euid != Uid::ROOT {
+        if !self.may_tune(task)? {
             return Ok(Err(Errno::EACCES));
         }
         Ok(self.knobs.open(knob, &self.changes))
     }
 
     /// Makes the caller of a task's present credentials and hands it on.
-    fn as_caller<T>(
+    pub(crate) fn as_caller<T>(
         &mut self,
         task: TaskId,
         parent: Option<Parent>,

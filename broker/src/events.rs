@@ -159,12 +159,9 @@ impl Feed {
 
     fn fill_queues(&self) {
         let mut queues = lock(&self.queues);
-        self.drain(&mut |news| {
-            queues.retain(|queue| queue.strong_count() != 0);
-            for queue in queues.iter().filter_map(Weak::upgrade) {
-                push(&mut lock(&queue), news);
-            }
-        });
+        queues.retain(|queue| queue.strong_count() != 0);
+        let living: Vec<Arc<Queue>> = queues.iter().filter_map(Weak::upgrade).collect();
+        self.drain(&mut |news| living.iter().for_each(|queue| push(&mut lock(queue), news)));
     }
 
     /// Takes whatever has happened so far.

@@ -50,8 +50,13 @@ impl Notes {
     /// None yet, and the bell that rings for each.
     pub(crate) fn new() -> (Notes, Receiver<()>) {
         let (bell, hears) = bounded(1);
+        (Notes::with_bell(bell), hears)
+    }
+
+    /// None yet; each rings a bell of others too, which has room for one.
+    pub(crate) fn with_bell(bell: Sender<()>) -> Notes {
         let is_watching = AtomicBool::new(false);
-        (Notes { unread: AtomicU8::new(0), bell, is_watching }, hears)
+        Notes { unread: AtomicU8::new(0), bell, is_watching }
     }
 
     /// Leaves a note.
@@ -71,7 +76,7 @@ impl Notes {
 }
 
 /// What the housekeeper waits for.
-struct Agenda {
+pub(crate) struct Agenda {
     /// The next collection.
     collection: Option<Now>,
     /// Since when a client may have stalled.
@@ -84,8 +89,7 @@ struct Agenda {
 
 /// The housekeeper's life.
 pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
-    let idle_since = is_mortal(server).then(Instant::now);
-    let mut agenda = Agenda { collection: None, stalled_since: None, idle_since, execve: None };
+    let mut agenda = Agenda::new(server);
     loop {
         let wait = agenda.next(server);
         let due = wait.map_or(never(), |at| after(at.saturating_duration_since(Instant::now())));
@@ -103,8 +107,20 @@ pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
 }
 
 impl Agenda {
+    /// Nothing yet.
+    pub(crate) fn new(server: &Server) -> Agenda {
+        let idle_since = is_mortal(server).then(Instant::now);
+        Agenda { collection: None, stalled_since: None, idle_since, execve: None }
+    }
+
+    /// Reads the notes that were left.
+    pub(crate) fn read_notes(&mut self, server: &Server) {
+        let has = server.notes.read();
+        self.take_note(server, &has);
+    }
+
     /// When there is something to do next.
-    fn next(&self, server: &Server) -> Option<Instant> {
+    pub(crate) fn next(&self, server: &Server) -> Option<Instant> {
         let stalled = self.stalled_since.map(|since| since + STALL_MAX);
         let idle = self.idle_since.map(|since| since + grace(server.lifetime));
         let execve = self.execve.map(|(at, _)| at);
@@ -140,7 +156,7 @@ impl Agenda {
     }
 
     /// Does what is due.
-    fn look(&mut self, server: &Server) {
+    pub(crate) fn look(&mut self, server: &Server) {
         self.look_after_execve(server);
         if self.collection.is_some_and(|at| at <= host::now()) {
             self.collection = server.domain().collect();

@@ -9,6 +9,7 @@
 //! they are caught (that is the preload library).
 
 mod address;
+mod agent;
 mod autostart;
 mod caller;
 mod cli;
@@ -34,6 +35,7 @@ mod namespace;
 mod orphans;
 mod paths;
 mod proc;
+mod procfiles;
 mod run;
 mod server;
 mod service;
@@ -50,7 +52,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use address::Address;
-use cli::{BrokerArguments, Cli, Command, Profile, RunArguments};
+use cli::{AgentArguments, BrokerArguments, Cli, Command, Profile, RunArguments};
 use fault::Fault;
 use server::{Admission, Lifetime};
 
@@ -87,13 +89,14 @@ fn log_as_asked() {
 fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
     let done = match cli.command {
         Command::Run(arguments) => {
-            let RunArguments { profile: Profile::Linux6, domain, seed, mode, .. } = arguments;
+            let RunArguments { profile: Profile::Linux6, domain, seed, mode, proc, .. } = arguments;
             let killable_only = !arguments.interruptible;
             let command = arguments.command;
-            return run::run(&run::Plan { command, domain, seed, mode, killable_only });
+            return run::run(&run::Plan { command, domain, seed, mode, killable_only, proc });
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
         Command::Broker(arguments) => broker(arguments),
+        Command::Agent(arguments) => agent(arguments),
         Command::Keys { place, how } => show::keys(&place, how),
         Command::Users { place, how } => show::users(&place, how),
         Command::Tree { keyring, place, how } => show::tree(&place, keyring, how),
@@ -127,4 +130,13 @@ fn broker(arguments: BrokerArguments) -> Result<(), Fault> {
         has_name: false,
     };
     service::serve(&plan).map_err(|refusal| refusal.told(&plan.address))
+}
+
+fn agent(arguments: AgentArguments) -> Result<(), Fault> {
+    let AgentArguments { socket, mode, domains, profile: Profile::Linux6 } = arguments;
+    let address = match &socket {
+        Some(socket) => Address::parse(socket),
+        None => service::default_agent_address()?,
+    };
+    agent::serve(&agent::Plan { address, mode, domains })
 }

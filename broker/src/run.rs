@@ -18,6 +18,7 @@ use crate::connections::Limits;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::paths::DomainName;
+use crate::procfiles::{self, Proc, Stage};
 use crate::server::{Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor};
 use crate::{autostart, hardening, host};
@@ -40,10 +41,21 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     /// False for a filter as kernels before 5.19 have it: for tests.
     pub(crate) killable_only: bool,
+    /// Whether it finds its keys under `/proc` without the library.
+    pub(crate) proc: Proc,
 }
 
 /// Runs a program until the last of its processes has gone.
 pub(crate) fn run(plan: &Plan) -> Result<ExitCode, Fault> {
+    if plan.proc == Proc::Userns {
+        if plan.domain.is_some() {
+            let told = "--proc userns needs a domain of its own, and --domain shares one; leave \
+                        out one of the two";
+            return Err(Fault::Told(told.into()));
+        }
+        // While there is one thread.
+        procfiles::userns::enter()?;
+    }
     let roads = Roads::choose(plan.mode, plan.domain.is_some(), plan.killable_only)?;
     let outcome = match &plan.domain {
         Some(domain) => run_in_shared_domain(plan, domain, roads),
@@ -64,14 +76,16 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
     };
     let domain = Domain::new(host::entropy(plan.seed))?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
-    let outcome = run_program(plan, roads, &shelter.addresses(), &signals, |pid, listener| {
+    let stage = Stage::for_program(&running.server, plan.proc, roads.filter.is_some());
+    let started = |pid, listener: Option<Listener>| {
         running.server.domain().orphans.adopt_for(pid);
         listener.map(|listener| Supervisor::start(&running.server, listener)).transpose()?;
         hardening::conceal();
         hardening::raise_descriptors();
         hardening::lock_memory();
         Ok(())
-    });
+    };
+    let outcome = run_program(plan, roads, &shelter.addresses(), &signals, stage, started);
     running.stop();
     shelter.remove();
     outcome
@@ -81,7 +95,7 @@ fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Resul
     // Held until the end: the broker lives for as long as somebody is connected.
     let (_lease, addresses) = autostart::lease(domain, plan.seed)?;
     let signals = Signals::take()?;
-    run_program(plan, roads, &addresses, &signals, |_, _| Ok(()))
+    run_program(plan, roads, &addresses, &signals, None, |_, _| Ok(()))
 }
 
 /// Starts the program, calls `started` with its id and listener, and waits until all
@@ -91,6 +105,7 @@ fn run_program(
     roads: Roads,
     addresses: &[Address],
     signals: &Signals,
+    stage: Option<Stage<'_>>,
     started: impl FnOnce(u32, Option<Listener>) -> Result<(), Fault>,
 ) -> Result<Outcome, Fault> {
     nix::sys::prctl::set_child_subreaper(true)
@@ -101,7 +116,12 @@ fn run_program(
         addresses,
         mask: signals.before,
     };
-    match spawn::start(&plan.command, surroundings) {
+    let start = || spawn::start(&plan.command, surroundings);
+    let outcome = match stage {
+        Some(stage) => stage.start(start)?,
+        None => start(),
+    };
+    match outcome {
         Ok((pid, listener)) => {
             started(pid, listener).inspect_err(|_| spawn::end(pid))?;
             signals.attend(pid)

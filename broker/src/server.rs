@@ -28,7 +28,7 @@ const FIRST_DOOR: u64 = 2;
 const FIRST_CONNECTION: u64 = 64;
 
 /// Descriptors that wait to be closed where it harms nobody.
-const TO_CLOSE_MAX: usize = 1024;
+pub(crate) const TO_CLOSE_MAX: usize = 1024;
 
 /// Who may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +107,19 @@ impl Server {
         doors: Vec<OwnedFd>,
         rules: Rules,
     ) -> Result<Running, Fault> {
+        let (notes, bell) = Notes::new();
+        let (to_close, closing) = bounded(TO_CLOSE_MAX);
+        Running::spawn(Server::new(domain, doors, rules, notes, to_close)?, bell, closing)
+    }
+
+    /// What serves a domain at these doors, for whoever has threads for it.
+    pub(crate) fn new(
+        domain: Domain,
+        doors: Vec<OwnedFd>,
+        rules: Rules,
+        notes: Notes,
+        to_close: Sender<Vec<OwnedFd>>,
+    ) -> Result<Arc<Server>, Fault> {
         let broken = || Fault::system("cannot make an epoll", "raise the limit of open files");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(broken())?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(broken())?;
@@ -118,8 +131,6 @@ impl Server {
             let event = EpollEvent::new(once, FIRST_DOOR + number as u64);
             epoll.add(door, event).map_err(broken())?;
         }
-        let (notes, bell) = Notes::new();
-        let (to_close, closing) = bounded(TO_CLOSE_MAX);
         let server = Arc::new(Server {
             epoll,
             connections: Connections::new(rules.limits),
@@ -138,7 +149,7 @@ impl Server {
         if let Lineage::Told(subscription) = &server.domain().lineage {
             subscription.feed().serve(&server);
         }
-        Running::spawn(server, bell, closing)
+        Ok(server)
     }
 
     /// The domain, for one call.
@@ -169,17 +180,23 @@ impl Server {
 
     /// Waits for the next thing to do.
     pub(crate) fn wait(&self) -> Event {
-        let mut events = [EpollEvent::empty()];
         loop {
-            if self.epoll.wait(&mut events, EpollTimeout::NONE) == Ok(1) {
-                return match events[0].data() {
-                    CHANGES => Event::Changes,
-                    STOP => Event::Stop,
-                    id if id < FIRST_CONNECTION => Event::Door((id - FIRST_DOOR) as usize),
-                    id => Event::Connection(id),
-                };
+            if let Some(event) = self.next(EpollTimeout::NONE) {
+                return event;
             }
         }
+    }
+
+    /// The next thing to do, if there is one by then.
+    pub(crate) fn next(&self, wait: EpollTimeout) -> Option<Event> {
+        let mut events = [EpollEvent::empty()];
+        let has_one = self.epoll.wait(&mut events, wait) == Ok(1);
+        has_one.then(|| match events[0].data() {
+            CHANGES => Event::Changes,
+            STOP => Event::Stop,
+            id if id < FIRST_CONNECTION => Event::Door((id - FIRST_DOOR) as usize),
+            id => Event::Connection(id),
+        })
     }
 
     /// Number for a new connection.

@@ -69,8 +69,9 @@ impl Refusal {
 }
 
 /// A door with its file, if it has one.
-struct Post {
-    doors: Vec<OwnedFd>,
+pub(crate) struct Post {
+    /// The sockets.
+    pub(crate) doors: Vec<OwnedFd>,
     file: Option<SocketFile>,
 }
 
@@ -82,6 +83,20 @@ struct SocketFile {
 }
 
 impl Post {
+    /// The sockets of that kind that the service manager made, else one at the
+    /// address: a bound one for datagrams, a listening one for streams.
+    pub(crate) fn open(address: &Address, mode: u32, kind: SockType) -> Result<Post, Refusal> {
+        match activated(kind)? {
+            Some(doors) => Ok(Post { doors, file: None }),
+            None => bind(address, mode, kind),
+        }
+    }
+
+    /// Where the socket's file is, if it is one of ours.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
     fn add_name(&mut self) -> Result<(), Fault> {
         let Some(file) = &self.file else { return Ok(()) };
         let name = format!("@keyshim-{}", host::random_name());
@@ -96,10 +111,7 @@ impl Post {
 /// Serves until the end.
 pub(crate) fn serve(plan: &Plan) -> Result<(), Refusal> {
     let signals = Signals::take()?;
-    let mut post = match activated()? {
-        Some(doors) => Post { doors, file: None },
-        None => bind(&plan.address, plan.mode)?,
-    };
+    let mut post = Post::open(&plan.address, plan.mode, SockType::Datagram)?;
     if plan.has_name {
         post.add_name()?;
     }
@@ -143,24 +155,28 @@ fn wait_for_the_end(signals: &Signals, over: &EventFd) {
 }
 
 /// The doors that a service manager made for us (`LISTEN_FDS`).
-fn activated() -> Result<Option<Vec<OwnedFd>>, Fault> {
-    let next = "make it ListenDatagram= in the socket unit";
+fn activated(wanted: SockType) -> Result<Option<Vec<OwnedFd>>, Fault> {
+    let next = match wanted {
+        SockType::Stream => "make it ListenStream= in the socket unit",
+        _ => "make it ListenDatagram= in the socket unit",
+    };
     let numbers = sd_notify::listen_fds()
         .map_err(|error| Fault::Told(format!("LISTEN_FDS: {error}; {next}")))?;
     let doors: Vec<OwnedFd> = numbers.map(sys::adopt).collect();
     for door in &doors {
         let kind = getsockopt(door, sockopt::SockType);
         let kind = kind.map_err(Fault::system("no socket from the service manager", next))?;
-        if kind != SockType::Datagram {
+        if kind != wanted {
             return Err(Fault::Told(format!("the socket in LISTEN_FDS is {kind:?}; {next}")));
         }
     }
     Ok(Some(doors).filter(|doors| !doors.is_empty()))
 }
 
-fn bind(address: &Address, mode: u32) -> Result<Post, Refusal> {
+fn bind(address: &Address, mode: u32, kind: SockType) -> Result<Post, Refusal> {
+    let open = || if kind == SockType::Stream { address.listen() } else { address.bind() };
     let Some(path) = address.path() else {
-        return match address.bind() {
+        return match open() {
             Ok(door) => Ok(Post { doors: vec![door], file: None }),
             Err(Errno::EADDRINUSE) => Err(Refusal::Taken),
             Err(errno) => {
@@ -171,7 +187,7 @@ fn bind(address: &Address, mode: u32) -> Result<Post, Refusal> {
     let lock = lock_beside(path)?;
     clear_stale(path, address)?;
     let next = "choose another --socket";
-    let door = address.bind().map_err(Fault::system("cannot bind the socket", next))?;
+    let door = open().map_err(Fault::system("cannot bind the socket", next))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Fault::file(
         "cannot set the mode of",
         path,
@@ -207,7 +223,8 @@ const LOCK: &str = ".lock";
 /// Extension of the file that holds the abstract name.
 const NAME: &str = ".name";
 
-fn beside(path: &Path, extension: &str) -> PathBuf {
+/// A path with something appended.
+pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(extension);
     PathBuf::from(name)
@@ -254,4 +271,11 @@ impl Drop for SocketFile {
 pub(crate) fn default_address() -> Result<Address, Fault> {
     paths::make_user_directory(&paths::user_directory())?;
     Ok(Address::Path(paths::default_socket()))
+}
+
+/// Where the agent is when nobody says.
+pub(crate) fn default_agent_address() -> Result<Address, Fault> {
+    let directory = paths::user_directory();
+    paths::make_user_directory(&directory)?;
+    Ok(Address::Path(directory.join("agent")))
 }

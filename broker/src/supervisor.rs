@@ -41,8 +41,8 @@ use notify::Notification;
 pub(crate) struct Supervisor {
     listener: OwnedFd,
     server: Arc<Server>,
-    /// For kernels that let any signal interrupt a call that we are at. With it goes
-    /// a single receiver: whoever takes the call that comes once more must have seen
+    /// For kernels that let any signal interrupt a call that we are at. It wants a
+    /// single receiver: whoever takes the call that comes once more must have seen
     /// what became of it the first time.
     journal: Option<Mutex<Journal>>,
     /// Whether receiving ends when no program is left (Linux 6.11).
@@ -52,26 +52,30 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Answers the calls of all programs under a filter until there are none.
     pub(crate) fn start(server: &Arc<Server>, listener: Listener) -> Result<(), Fault> {
-        if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
-            tracing::info!(%errno, "trapped calls wake across CPUs");
-        }
-        let is_killable_only = listener.installed.is_killable_only;
-        let receiving_ends = host::kernel_is_at_least(6, 11);
-        server.listeners.fetch_add(1, Ordering::Relaxed);
-        let supervisor = Arc::new(Supervisor {
-            listener: listener.fd,
-            server: Arc::clone(server),
-            journal: (!is_killable_only).then(Mutex::default),
-            receiving_ends,
-        });
-        // One: two would take turns, and each be cold when its turn comes, which makes
-        // every call a fifth longer; calls of a domain are carried out one after the
-        // other all the same.
+        let supervisor = Supervisor::new(server, listener);
+        // One thread: two would take turns, and each be cold when its turn comes, which
+        // makes every call a fifth longer; calls of a domain are carried out one after
+        // the other all the same.
         server::spawn("receiver".to_owned(), move || supervisor.attend()).map(drop)
     }
 
-    /// A receiver's life.
-    fn attend(&self) {
+    /// What answers the calls of all programs under a filter, for whoever has threads
+    /// for it.
+    pub(crate) fn new(server: &Arc<Server>, listener: Listener) -> Supervisor {
+        if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
+            tracing::info!(%errno, "trapped calls wake across CPUs");
+        }
+        server.listeners.fetch_add(1, Ordering::Relaxed);
+        Supervisor {
+            listener: listener.fd,
+            server: Arc::clone(server),
+            journal: (!listener.installed.is_killable_only).then(Mutex::default),
+            receiving_ends: host::kernel_is_at_least(6, 11),
+        }
+    }
+
+    /// A receiver's life: until no program is left under the filter.
+    pub(crate) fn attend(&self) {
         let mut room = Room::default();
         loop {
             if !self.receiving_ends && !self.has_programs(PollTimeout::NONE) {

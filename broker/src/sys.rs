@@ -122,3 +122,52 @@ pub(crate) fn begin_with_mask(command: &mut Command, mask: SigSet) {
     // async-signal-safe, and touches nothing but its own copy of the mask.
     unsafe { command.pre_exec(move || Ok(mask.thread_set_mask()?)) };
 }
+
+/// Descriptors that the kernel lets one message carry (`SCM_MAX_FD`).
+const DESCRIPTORS_MAX: usize = 253;
+// SAFETY: arithmetic on a length.
+const CONTROL_LEN: usize =
+    unsafe { libc::CMSG_SPACE((DESCRIPTORS_MAX * size_of::<RawFd>()) as u32) } as usize;
+
+/// Room for what comes beside a message, aligned as its headers are.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+/// Takes what has come on a stream socket, without waiting, and every descriptor with
+/// it: also those that came when there was no number left for the next. (nix tells of
+/// none then, and they would stay open for ever.)
+pub(crate) fn receive_with_descriptors(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+) -> Result<(usize, Vec<OwnedFd>), Errno> {
+    let mut control = Control([0; CONTROL_LEN]);
+    let mut data = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: plain integers and pointers, for which all zeroes are valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut data;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = CONTROL_LEN as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: `message` describes `into` and `control`, which live until the call returns.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let len = Errno::result(len)? as usize;
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has written whole headers into `control` and says in `message`
+    // how far.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: it is null or points to a header within `control`, which is aligned for it.
+    while let Some(one) = unsafe { header.as_ref() } {
+        if (one.cmsg_level, one.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: arithmetic on a length.
+            let head_len = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = one.cmsg_len.saturating_sub(head_len) / size_of::<RawFd>();
+            // SAFETY: behind the header stand as many descriptors as its length says.
+            let raw = unsafe { std::slice::from_raw_parts(libc::CMSG_DATA(header).cast(), count) };
+            descriptors.extend(raw.iter().map(|&fd| adopt(fd)));
+        }
+        // SAFETY: `header` is the one before, in the same message.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok((len, descriptors))
+}

@@ -31,31 +31,53 @@ const ANCESTORS_MAX: usize = 1024;
 /// Bytes of data that fit into a reply.
 const DATA_LEN_MAX: usize = REPLY_FRAME_LEN_MAX - REPLY_HEAD_LEN;
 
+/// A worker's own memory, used again for each event.
+pub(crate) struct Desk {
+    scratch: Scratch,
+    data: Vec<u8>,
+}
+
+impl Desk {
+    /// Memory for one worker.
+    pub(crate) fn new() -> Desk {
+        Desk { scratch: Scratch::new(), data: Vec::new() }
+    }
+}
+
 /// A worker's life.
 pub(crate) fn work(server: &Server) {
-    let mut scratch = Scratch::new();
-    let mut data = Vec::new();
+    let mut desk = Desk::new();
     loop {
         match server.wait() {
             Event::Stop => return,
-            Event::Changes => {
-                look_at_changes(server);
-                server.rearm_changes();
-            }
-            Event::Door(number) => {
-                answer_door(server, number);
-                server.rearm_door(number);
-            }
-            Event::Connection(id) => serve(server, id, &mut scratch, &mut data),
+            event => attend(server, event, &mut desk),
         }
-        close_orphaned(server);
     }
+}
+
+/// Does what there is to do for one event.
+pub(crate) fn attend(server: &Server, event: Event, desk: &mut Desk) {
+    match event {
+        Event::Stop => return,
+        Event::Changes => {
+            look_at_changes(server);
+            server.rearm_changes();
+        }
+        Event::Door(number) => {
+            answer_door(server, number);
+            server.rearm_door(number);
+        }
+        Event::Connection(id) => serve(server, id, &mut desk.scratch, &mut desk.data),
+    }
+    close_orphaned(server);
 }
 
 pub(crate) fn look_at_changes(server: &Server) {
     let mut domain = server.domain();
+    let was_empty = domain.tasks.is_empty();
     domain.sweep();
-    if domain.tasks.is_empty() {
+    // Not each time that others' tasks come and go: then nobody would be idle long enough.
+    if domain.tasks.is_empty() && !was_empty {
         server.notes.leave(Note::Left);
     }
 }

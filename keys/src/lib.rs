@@ -42,6 +42,7 @@ mod quota;
 mod search;
 mod service;
 mod store;
+mod sysctl;
 mod tasks;
 mod time;
 mod types;

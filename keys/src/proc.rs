@@ -4,9 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use keyshim_abi::Need;
 use keyshim_abi::caller::Caller;
-use keyshim_abi::procfs::{Knob, ProcFile};
-use keyshim_abi::{Errno, Need};
+use keyshim_abi::procfs::ProcFile;
 
 use crate::Now;
 use crate::key::{Key, KeyIx, KeyRef, KeyState};
@@ -40,19 +40,6 @@ impl KeyService {
                 text.extend_from_slice(line.as_bytes());
             }
         }
-    }
-
-    /// Writes to a knob what `echo VALUE >` would: a decimal number, white space around
-    /// it. EINVAL when it is none or out of range. Whether the writer may open the file
-    /// is the shell's question.
-    pub fn knob_write(&mut self, knob: Knob, value: &[u8]) -> Result<(), Errno> {
-        let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?;
-        let number: u32 = text.trim_ascii().parse().map_err(|_| Errno::EINVAL)?;
-        if number < knob.min() || i32::try_from(number).is_err() {
-            return Err(Errno::EINVAL);
-        }
-        self.knobs.set(knob, number);
-        Ok(())
     }
 
     fn key_line(&self, call: &Call<'_>, ix: KeyIx, text: &mut Vec<u8>) {
@@ -166,8 +153,8 @@ mod tests {
     use crate::{Config, Entropy};
     use alloc::boxed::Box;
     use alloc::string::ToString;
-    use keyshim_abi::Perm;
     use keyshim_abi::caller::{Gid, Uid};
+    use keyshim_abi::{Errno, Perm};
 
     struct Counting(u64);
 

@@ -229,8 +229,8 @@ fn seccomp_where_there_is_a_listener() -> Result<()> {
 }
 
 fn every_mode_that_works_is_what_it_says() -> Result<()> {
-    let (ours, program) = (ours()?, compile("session", Build::Static)?);
-    let caught = |mode| Place::plain().session(mode, &program).map(|said| told(&said) == ours);
+    let (ours, program) = (ours()?, &compile("session", Build::Static)?);
+    let caught = |mode| Place::plain().session(mode, program).map(|said| told(&said) == ours);
     let (both, seccomp, preload) = (caught("both")?, caught("seccomp")?, caught("preload")?);
     ensure!((both, seccomp, preload) == (true, true, false), "{both} {seccomp} {preload}");
     Ok(())
@@ -261,8 +261,8 @@ fn a_run_in_a_run() -> Result<()> {
     let place = Place { before: before.into(), uid: None };
     let expected = Expected { auto: "preload", found: "EBUSY", escapee: Escapee::Elsewhere };
     check(&place, &expected)?;
-    let program = compile("session", Build::Static)?;
-    let [first, second] = [0; 2].map(|_| place.session("auto", &program));
+    let program = &compile("session", Build::Static)?;
+    let [first, second] = [0; 2].map(|_| place.session("auto", program));
     let (first, second) = (told(&first?), told(&second?));
     if first != second {
         bail!("the outer run has one seed, and a static program {first} and {second}");

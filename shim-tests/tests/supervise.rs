@@ -5,6 +5,8 @@
 
 #[path = "supervise/conduct.rs"]
 mod conduct;
+#[path = "supervise/lineage.rs"]
+mod lineage;
 
 use std::process::Command;
 
@@ -32,6 +34,7 @@ const SAME_AS_KERNEL: &[(Road, Build, &str, &str)] = &[
     (SECCOMP, Build::Static, "inline", ""),
     (SECCOMP, Build::Static, "junk", ""),
     (SECCOMP, Build::Static, "lastchance", ""),
+    (SECCOMP, Build::Static, "lineage", ""),
     (SECCOMP, Build::Static, "memory", ""),
     (SECCOMP, Build::Static, "pointers", ""),
     (SECCOMP, Build::Static, "pointers", "sandboxed"),
@@ -45,6 +48,7 @@ const SAME_AS_KERNEL: &[(Road, Build, &str, &str)] = &[
     (SECCOMP, Build::Dynamic, "dlopened", "deepbind"),
     (SECCOMP, Build::Narrow, "errno", ""),
     (SECCOMP, Build::Narrow, "forks", ""),
+    (SECCOMP, Build::Narrow, "lineage", ""),
     (SECCOMP, Build::Narrow, "memory", ""),
     (SECCOMP, Build::Narrow, "signals", "again"),
     (SECCOMP, Build::Narrow, "stacks", ""),
@@ -60,6 +64,7 @@ const SAME_AS_KERNEL: &[(Road, Build, &str, &str)] = &[
     (BOTH, Build::Dynamic, "dlopened", "deepbind"),
     (BOTH, Build::Dynamic, "forks", ""),
     (BOTH, Build::Dynamic, "inline", ""),
+    (BOTH, Build::Dynamic, "lineage", ""),
     (BOTH, Build::Dynamic, "pointers", ""),
     (BOTH, Build::Dynamic, "signals", ""),
     (BOTH, Build::Dynamic, "threads", ""),
@@ -82,6 +87,7 @@ fn main() -> Result<()> {
         trials.push(trial.with_ignored_flag(why.is_some()));
     }
     trials.extend(conduct::trials(is_root));
+    trials.extend(lineage::trials(is_root));
     let conclusion = libtest_mimic::run(&arguments, trials);
     conduct::clean_up();
     conclusion.exit()
