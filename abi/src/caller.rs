@@ -176,6 +176,33 @@ impl UserNamespace<'static> {
         UserNamespace { number: 0, owner: Uid::ROOT, uids: IdMap::IDENTITY, gids: IdMap::IDENTITY };
 }
 
+/// Looks up a caller's user namespace, which costs more than many a call.
+pub trait NamespaceLookup {
+    /// The namespace, the same every time during one call.
+    fn namespace(&self) -> UserNamespace<'_>;
+}
+
+/// The user namespace of a caller: known, or looked up when a call first needs it.
+#[derive(Clone, Copy)]
+pub enum NamespaceOf<'a> {
+    /// This one.
+    Known(UserNamespace<'a>),
+    /// The one that is found by then.
+    LookedUp(&'a dyn NamespaceLookup),
+}
+
+impl<'a> NamespaceOf<'a> {
+    /// That of a caller in the outermost namespace.
+    pub const OUTERMOST: NamespaceOf<'static> = NamespaceOf::Known(UserNamespace::OUTERMOST);
+
+    fn get(&self) -> UserNamespace<'a> {
+        match *self {
+            NamespaceOf::Known(namespace) => namespace,
+            NamespaceOf::LookedUp(lookup) => lookup.namespace(),
+        }
+    }
+}
+
 /// The caller's parent process, for SESSION_TO_PARENT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
@@ -196,11 +223,19 @@ pub struct Caller<'a> {
     /// Its ids now.
     pub ids: Ids,
     /// Its user namespace.
-    pub namespace: UserNamespace<'a>,
+    pub namespace: NamespaceOf<'a>,
     /// Its parent, which only SESSION_TO_PARENT needs; `None` counts as unfit.
     pub parent: Option<Parent>,
     /// Its groups and capabilities.
     pub privileges: &'a dyn Privileges,
+}
+
+impl<'a> Caller<'a> {
+    /// The user namespace that it is in.
+    #[must_use]
+    pub fn namespace(&self) -> UserNamespace<'a> {
+        self.namespace.get()
+    }
 }
 
 impl fmt::Debug for Caller<'_> {

@@ -3,13 +3,14 @@
 use keyshim_abi::caller::{Capability, Gid, Privileges};
 
 use crate::identity::ThreadRef;
+use crate::namespace::Lookup;
 
 /// The privileges of one thread during one call; one that has gone has none any more.
 pub(crate) struct PrivilegesOf<'a> {
     /// The thread.
     pub(crate) thread: &'a ThreadRef<'a>,
-    /// True when it is in the broker's own user namespace.
-    pub(crate) outermost: bool,
+    /// Its user namespace.
+    pub(crate) namespace: &'a Lookup<'a>,
 }
 
 impl PrivilegesOf<'_> {
@@ -33,7 +34,7 @@ impl Privileges for PrivilegesOf<'_> {
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        self.outermost && self.effective(capability)
+        self.namespace.is_outermost() && self.effective(capability)
     }
 
     fn capable_in_own_namespace(&self, capability: Capability) -> bool {

@@ -21,14 +21,19 @@ Environment:
   NO_COLOR         No colours
 
 These keys live in a process, not in the kernel: NFS, dm-crypt, fscrypt and other
-parts of the kernel do not see them. The preloaded library is cooperation, not a
-security boundary: a program that does not want to be caught is not caught.";
+parts of the kernel do not see them. The preloaded library alone is cooperation, not a
+security boundary: who does not want to be caught by it is not caught.";
 
 const RUN_HELP: &str = "\
 Examples:
   keyshim run -- keyctl show
   keyshim run -- sh -c 'keyctl add user a b @u; keyctl print %user:a'
   keyshim run --domain build -- make test
+  keyshim run --mode preload -- ./a-script-with-sudo-in-it
+
+By default every call is caught, by the library or in the kernel, where that works
+(keyshim doctor says whether). For an ordinary user this gives the program
+no-new-privileges: sudo and its like need --mode preload.
 
 The exit status is the program's: 128 and the number if a signal ended it, 127 if
 there is no such program, 126 if it cannot be run, 125 if keyshim itself failed.

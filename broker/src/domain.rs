@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, Parent, TaskId};
+use keyshim_abi::caller::{Caller, NamespaceOf, Parent, TaskId};
 use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::perm::{Need, Perm};
 use keyshim_abi::procfs::{Knob, ProcFile};
@@ -20,7 +20,7 @@ use crate::fault::{CutOff, Fault};
 use crate::host;
 use crate::identity::Peer;
 use crate::knobs::Knobs;
-use crate::namespace::Namespaces;
+use crate::namespace::{Lookup, Namespaces};
 use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
 
@@ -177,6 +177,16 @@ impl Domain {
         data: &mut Vec<u8>,
     ) -> Result<Answer, CutOff> {
         self.sweep();
+        self.call_found(task, request, data)
+    }
+
+    /// The same right after a sweep, as of [`Domain::task_of`].
+    pub(crate) fn call_found(
+        &mut self,
+        task: TaskId,
+        request: &Request<'_>,
+        data: &mut Vec<u8>,
+    ) -> Result<Answer, CutOff> {
         self.goes_on(task);
         self.materialise_before(task, request)?;
         let parent = match request {
@@ -244,13 +254,14 @@ impl Domain {
         act: impl FnOnce(&mut KeyService, &Caller<'_>) -> T,
     ) -> Result<T, CutOff> {
         let place = self.tasks.place(task)?;
-        let membership = self.namespaces.of(place.pid, place.tid).ok_or(CutOff::Gone)?;
         let thread = self.tasks.thread_ref(place)?;
         let ids = thread.ids()?;
-        let privileges = PrivilegesOf { thread: &thread, outermost: membership.is_outermost() };
-        let namespace = self.namespaces.view(&membership);
+        let lookup = Lookup::new(&mut self.namespaces, place);
+        let privileges = PrivilegesOf { thread: &thread, namespace: &lookup };
+        let namespace = NamespaceOf::LookedUp(&lookup);
         let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
-        Ok(act(&mut self.service, &caller))
+        let answer = act(&mut self.service, &caller);
+        if lookup.has_failed() { Err(CutOff::Gone) } else { Ok(answer) }
     }
 
     /// True while there is a key that would be lost with the domain. Users' own

@@ -3,14 +3,17 @@
 //! The broker's own is number 0: ids, quotas and capabilities of the domain are
 //! those of that namespace.
 
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use keyshim_abi::caller::{IdMap, IdRun, Uid, UserNamespace};
+use keyshim_abi::caller::{IdMap, IdRun, NamespaceLookup, Uid, UserNamespace};
 
 use crate::sys;
+use crate::tasks::Place;
 
 /// Namespaces that a domain will tell apart. A caller in one more is refused.
 const KNOWN_MAX: usize = 4096;
@@ -27,6 +30,7 @@ enum Name {
     Maps(u64),
 }
 
+#[derive(Debug)]
 struct Known {
     number: u64,
     owner: Uid,
@@ -40,7 +44,9 @@ struct Known {
 pub(crate) struct Namespaces {
     own: Option<Name>,
     own_maps: Maps,
-    known: HashMap<Name, Known>,
+    known: HashMap<Name, Arc<Known>>,
+    /// Lookups that have failed.
+    failures: u64,
 }
 
 /// The texts of `uid_map` and `gid_map`.
@@ -50,14 +56,69 @@ struct Maps {
     gids: String,
 }
 
-/// A namespace that a caller is in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Membership(Option<Name>);
+/// A namespace that a caller is in: another than the broker's own, or that.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership(Option<Arc<Known>>);
 
 impl Membership {
     /// True for the broker's own namespace.
-    pub(crate) fn is_outermost(&self) -> bool {
+    fn is_outermost(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// The namespace as the core wants it.
+    fn view(&self) -> UserNamespace<'_> {
+        self.0.as_ref().map_or(UserNamespace::OUTERMOST, |known| UserNamespace {
+            number: known.number,
+            owner: known.owner,
+            uids: IdMap(&known.uids),
+            gids: IdMap(&known.gids),
+        })
+    }
+}
+
+/// The namespace of a thread during one call, looked up when somebody first asks.
+/// A thread that waits for its answer changes it no more.
+pub(crate) struct Lookup<'a> {
+    namespaces: RefCell<&'a mut Namespaces>,
+    place: Place,
+    found: OnceCell<Membership>,
+    has_failed: Cell<bool>,
+}
+
+impl<'a> Lookup<'a> {
+    /// Of the thread there.
+    pub(crate) fn new(namespaces: &'a mut Namespaces, place: Place) -> Lookup<'a> {
+        let (found, has_failed) = (OnceCell::new(), Cell::new(false));
+        Lookup { namespaces: RefCell::new(namespaces), place, found, has_failed }
+    }
+
+    /// True when somebody has asked in vain: the thread has gone, or there are too many
+    /// namespaces. What was done then was done in one that nobody else is in, and where
+    /// nobody has an id.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.get()
+    }
+
+    /// True when the thread is in the broker's own namespace.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.found().is_outermost()
+    }
+
+    fn found(&self) -> &Membership {
+        self.found.get_or_init(|| {
+            let mut namespaces = self.namespaces.borrow_mut();
+            namespaces.of(self.place).unwrap_or_else(|| {
+                self.has_failed.set(true);
+                namespaces.nowhere()
+            })
+        })
+    }
+}
+
+impl NamespaceLookup for Lookup<'_> {
+    fn namespace(&self) -> UserNamespace<'_> {
+        self.found().view()
     }
 }
 
@@ -68,12 +129,13 @@ impl Namespaces {
             own: link("self").map(Name::Link),
             own_maps: maps("self").unwrap_or(Maps { uids: String::new(), gids: String::new() }),
             known: HashMap::new(),
+            failures: 0,
         }
     }
 
     /// The namespace that a thread is in now. `None` when it has gone, or when
     /// there are too many namespaces.
-    pub(crate) fn of(&mut self, pid: u32, tid: u32) -> Option<Membership> {
+    fn of(&mut self, Place { pid, tid }: Place) -> Option<Membership> {
         let task = format!("{pid}/task/{tid}");
         let name = match link(&task) {
             Some(link) => Name::Link(link),
@@ -83,18 +145,24 @@ impl Namespaces {
             return Some(Membership(None));
         }
         // A map is written at most once: while it is empty, look again.
-        let settled = self.known.get(&name).is_some_and(|known| !known.uids.is_empty());
-        if !settled {
-            self.learn(&name, pid, &task)?;
-        }
-        Some(Membership(Some(name)))
+        let known = self.known.get(&name).filter(|known| !known.uids.is_empty());
+        let known = known.cloned().or_else(|| self.learn(&name, pid, &task))?;
+        Some(Membership(Some(known)))
+    }
+
+    /// A namespace of its own for somebody of whom it is not known.
+    fn nowhere(&mut self) -> Membership {
+        self.failures += 1;
+        let (uids, gids) = (Vec::new(), Vec::new());
+        let number = u64::MAX - self.failures;
+        Membership(Some(Arc::new(Known { number, owner: Uid::ROOT, uids, gids, _pin: None })))
     }
 
     fn name_by_maps(&self, pid: u32) -> Option<Name> {
         maps(&pid.to_string()).map(|maps| Name::Maps(hash(&maps)))
     }
 
-    fn learn(&mut self, name: &Name, pid: u32, task: &str) -> Option<()> {
+    fn learn(&mut self, name: &Name, pid: u32, task: &str) -> Option<Arc<Known>> {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(name) {
             tracing::warn!(known = KNOWN_MAX, "too many user namespaces; a caller is refused");
             return None;
@@ -103,26 +171,15 @@ impl Namespaces {
         let pin = fs::File::open(format!("/proc/{task}/ns/user")).ok().map(OwnedFd::from);
         let owner = pin.as_ref().and_then(|pin| sys::namespace_owner(pin.as_fd()).ok());
         let number = self.known.get(name).map_or(self.known.len() as u64 + 1, |k| k.number);
-        let known = Known {
+        let known = Arc::new(Known {
             number,
             owner: Uid(owner.unwrap_or(Uid::ROOT.0)),
             uids: runs(&maps.uids),
             gids: runs(&maps.gids),
             _pin: pin,
-        };
-        self.known.insert(name.clone(), known);
-        Some(())
-    }
-
-    /// The namespace as the core wants it.
-    pub(crate) fn view(&self, membership: &Membership) -> UserNamespace<'_> {
-        let known = membership.0.as_ref().and_then(|name| self.known.get(name));
-        known.map_or(UserNamespace::OUTERMOST, |known| UserNamespace {
-            number: known.number,
-            owner: known.owner,
-            uids: IdMap(&known.uids),
-            gids: IdMap(&known.gids),
-        })
+        });
+        self.known.insert(name.clone(), Arc::clone(&known));
+        Some(known)
     }
 }
 
@@ -169,8 +226,26 @@ mod tests {
     fn we_are_in_our_own_namespace() {
         let pid = std::process::id();
         let mut namespaces = Namespaces::new();
-        let membership = namespaces.of(pid, pid).unwrap();
-        assert!(membership.is_outermost());
-        assert_eq!(namespaces.view(&membership).number, 0);
+        let lookup = Lookup::new(&mut namespaces, Place { pid, tid: pid });
+        assert!(lookup.is_outermost());
+        assert_eq!(lookup.namespace().number, 0);
+        assert!(!lookup.has_failed());
+    }
+
+    #[test]
+    fn those_of_whom_nothing_is_known_share_nothing() {
+        let mut namespaces = Namespaces::new();
+        let place = Place { pid: i32::MAX as u32, tid: i32::MAX as u32 };
+        let mut number = || {
+            let lookup = Lookup::new(&mut namespaces, place);
+            assert!(!lookup.has_failed());
+            let namespace = lookup.namespace();
+            assert!(lookup.has_failed() && !lookup.is_outermost());
+            assert_eq!(namespace.uids.inward(0), None);
+            (namespace.number, lookup.namespace().number)
+        };
+        let (first, second) = (number(), number());
+        assert_eq!(first.0, first.1);
+        assert!(first.0 != second.0 && first.0 != 0);
     }
 }

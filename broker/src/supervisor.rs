@@ -20,15 +20,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyshim_abi::caller::TaskId;
-use keyshim_abi::frame::Message;
 use keyshim_abi::gate::{GATES, entered};
 use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
-use keyshim_abi::{Errno, Reply, Request};
+use keyshim_abi::{Errno, Reply};
 use nix::errno::Errno as System;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::housekeeping::Note;
 use crate::server::{self, Server};
@@ -38,17 +38,12 @@ use journal::{Deed, Journal};
 use memory::CallerMemory;
 use notify::Notification;
 
-/// Receivers of one listener: one for each of two CPUs. More do not help, since
-/// calls of one domain are carried out one after the other. A thread waits for its
-/// answer, so that no two of its calls are ever in different hands.
-const RECEIVERS: usize = 2;
-
 /// A filter's listener with the domain that answers.
 pub(crate) struct Supervisor {
     listener: OwnedFd,
     server: Arc<Server>,
-    /// For kernels that let any signal interrupt a call that we are at. With it goes
-    /// a single receiver: whoever takes the call that comes once more must have seen
+    /// For kernels that let any signal interrupt a call that we are at. It wants a
+    /// single receiver: whoever takes the call that comes once more must have seen
     /// what became of it the first time.
     journal: Option<Mutex<Journal>>,
     /// Whether receiving ends when no program is left (Linux 6.11).
@@ -58,12 +53,11 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Answers the calls of all programs under a filter until there are none.
     pub(crate) fn start(server: &Arc<Server>, listener: Listener) -> Result<(), Fault> {
-        let supervisor = Arc::new(Supervisor::new(server, listener));
-        for number in 0..supervisor.receivers() {
-            let supervisor = Arc::clone(&supervisor);
-            server::spawn(format!("receiver {number}"), move || supervisor.attend())?;
-        }
-        Ok(())
+        let supervisor = Supervisor::new(server, listener);
+        // One thread: two would take turns, and each be cold when its turn comes, which
+        // makes every call a fifth longer; calls of a domain are carried out one after
+        // the other all the same.
+        server::spawn("receiver".to_owned(), move || supervisor.attend()).map(drop)
     }
 
     /// What answers the calls of all programs under a filter, for whoever has threads
@@ -78,15 +72,6 @@ impl Supervisor {
             server: Arc::clone(server),
             journal: (!listener.installed.is_killable_only).then(Mutex::default),
             receiving_ends: host::kernel_is_at_least(6, 11),
-        }
-    }
-
-    /// How many may attend. With a journal it is one; and where receiving does not end,
-    /// of two that wait one would wait for ever.
-    fn receivers(&self) -> usize {
-        match self.journal.is_none() && self.receiving_ends {
-            true => RECEIVERS,
-            false => 1,
         }
     }
 
@@ -177,7 +162,11 @@ impl Supervisor {
             Err(errno) => return Outcome::of(errno),
         };
         let carries_payload = request.carries_payload();
-        let Some(task) = self.task_of(call) else { return Outcome::of(Errno::ENOSYS) };
+        // Held until the call is done, so that what was seen of its thread still is so.
+        let mut domain = self.server.domain();
+        let Some(task) = self.task_of(&mut domain, call) else {
+            return Outcome::of(Errno::ENOSYS);
+        };
         let deed =
             self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
         let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
@@ -185,7 +174,13 @@ impl Supervisor {
             let done = deed.map(|deed| (task, deed));
             return Outcome { value, done, carries_payload };
         }
-        let value = self.submit(task, request, raw, data, memory);
+        let value = match worker::carry_out_found(&self.server, domain, task, &request, data) {
+            Ok(answer) => marshal::deliver(raw, &Reply { answer, data }, memory),
+            Err(reason) => {
+                tracing::info!(?task, "a trapped call is not answered: {reason}");
+                negative(Errno::ENOSYS)
+            }
+        };
         // What failed has changed nothing, and may be tried again.
         let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
         Outcome { value, done, carries_payload }
@@ -193,30 +188,12 @@ impl Supervisor {
 
     /// Who calls, if it is known and still waits: so it was this thread whose memory
     /// was read.
-    fn task_of(&self, call: &Notification) -> Option<TaskId> {
-        let task = self.server.domain().task_of(call.tid);
-        match task {
+    fn task_of(&self, domain: &mut Domain, call: &Notification) -> Option<TaskId> {
+        match domain.task_of(call.tid) {
             Ok(task) => notify::is_waiting(self.listener.as_fd(), call.id).then_some(task),
             Err(reason) => {
                 tracing::info!(tid = call.tid, "a trapped call is not answered: {reason}");
                 None
-            }
-        }
-    }
-
-    fn submit(
-        &self,
-        task: TaskId,
-        request: Request<'_>,
-        raw: &RawCall,
-        data: &mut Vec<u8>,
-        memory: &CallerMemory,
-    ) -> i64 {
-        match worker::carry_out(&self.server, task, &Message::Call(request), data) {
-            Ok((answer, _)) => marshal::deliver(raw, &Reply { answer, data }, memory),
-            Err(reason) => {
-                tracing::info!(?task, "a trapped call is not answered: {reason}");
-                negative(Errno::ENOSYS)
             }
         }
     }

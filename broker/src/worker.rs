@@ -1,9 +1,8 @@
 //! What a worker does with a knock and with a request.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
-use keyshim_abi::Errno;
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::frame::{
     Message, REPLY_HEAD_LEN, Welcome, decode_message, encode_reply_head, encode_welcome,
@@ -11,11 +10,13 @@ use keyshim_abi::frame::{
 use keyshim_abi::limits::REPLY_FRAME_LEN_MAX;
 use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::reply::Answer;
+use keyshim_abi::{Errno, Request};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use zeroize::Zeroize;
 
 use crate::connection::{CHUNK_LEN, Connection, Incoming, Scratch, Talk};
 use crate::connections::Line;
+use crate::domain::Domain;
 use crate::door::{self, Knock};
 use crate::fault::CutOff;
 use crate::housekeeping::Note;
@@ -254,6 +255,25 @@ pub(crate) fn carry_out(
         server.notes.leave(Note::Collect);
     }
     Ok(outcome)
+}
+
+/// Carries out a call of a thread that has been looked up under this lock, and not
+/// let go of it since.
+pub(crate) fn carry_out_found(
+    server: &Server,
+    mut domain: MutexGuard<'_, Domain>,
+    task: TaskId,
+    request: &Request<'_>,
+    data: &mut Vec<u8>,
+) -> Result<Answer, CutOff> {
+    let before = domain.service.next_collection();
+    let answer = domain.call_found(task, request, data)?;
+    let due = domain.service.next_collection();
+    drop(domain);
+    if due != before {
+        server.notes.leave(Note::Collect);
+    }
+    Ok(answer)
 }
 
 /// Keeps a reply within a frame. A listing loses the lines that do not fit; data

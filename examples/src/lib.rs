@@ -1,7 +1,7 @@
 //! What a program that embeds the key service supplies in the plainest case. The
 //! programs are in `examples/`.
 
-use keyshim_abi::caller::{Caller, Gid, Ids, TaskId, Uid, Unprivileged, UserNamespace};
+use keyshim_abi::caller::{Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileged};
 
 /// The user that the programs pretend to be.
 pub const ALICE: Ids = Ids::all(Uid(1000), Gid(1000));
@@ -13,7 +13,7 @@ pub fn alice(task: TaskId) -> Caller<'static> {
     Caller {
         task,
         ids: ALICE,
-        namespace: UserNamespace::OUTERMOST,
+        namespace: NamespaceOf::OUTERMOST,
         parent: None,
         privileges: &Unprivileged,
     }

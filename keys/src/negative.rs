@@ -60,7 +60,7 @@ impl KeyService {
             gid: call.caller.ids.fsgid,
             perm: default_perm(type_ix, &*key_type),
             charge: Charge::Limited,
-            namespace: call.caller.namespace.number,
+            namespace: call.caller.namespace().number,
         })?;
         self.store.get_mut(key).state = KeyState::Rejected(refusal.error);
         self.users.key_instantiated(call.caller.ids.fsuid);

@@ -44,7 +44,7 @@ impl KeyService {
 
     fn key_line(&self, call: &Call<'_>, ix: KeyIx, text: &mut Vec<u8>) {
         let key = self.store.get(ix);
-        let namespace = &call.caller.namespace;
+        let namespace = &call.caller.namespace();
         let Some(_) = namespace.uids.inward(key.charged_to.0) else { return };
         let seen = match key.perm.possessor_byte() & Need::View as u8 {
             0 => KeyRef::unpossessed(ix),
@@ -88,7 +88,7 @@ impl KeyService {
         let root = [(keyshim_abi::caller::Uid::ROOT, &User::NONE)];
         let absent_root = root.into_iter().filter(|_| !root_first);
         for (uid, user) in absent_root.chain(self.users.iter()) {
-            let Some(inside) = caller.namespace.uids.inward(uid.0) else { continue };
+            let Some(inside) = caller.namespace().uids.inward(uid.0) else { continue };
             let (extra_keys, extra_uses) = if uid.0 == 0 { (2, 3) } else { (0, 0) };
             let (max_keys, max_len) = self.knobs.maxima(uid);
             let mut line = String::new();

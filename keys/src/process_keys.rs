@@ -122,7 +122,7 @@ impl KeyService {
     }
 
     fn existing_user_session(&self, call: &Call<'_>) -> Option<KeyIx> {
-        let register = self.namespaces.get(&call.caller.namespace.number)?.user?;
+        let register = self.namespaces.get(&call.caller.namespace().number)?.user?;
         let name = self.user_ring_name("_uid_ses", call);
         self.search_register(call, register, name.as_bytes()).ok().flatten()
     }
@@ -151,7 +151,7 @@ impl KeyService {
     }
 
     fn user_ring_name(&self, prefix: &str, call: &Call<'_>) -> String {
-        let inside = call.caller.namespace.uids.inward(call.caller.ids.uid.0);
+        let inside = call.caller.namespace().uids.inward(call.caller.ids.uid.0);
         format!("{prefix}.{}", inside.unwrap_or(u32::MAX))
     }
 
@@ -173,7 +173,7 @@ impl KeyService {
     }
 
     fn user_register(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
-        let namespace = call.caller.namespace;
+        let namespace = call.caller.namespace();
         if let Some(register) = self.namespaces.get(&namespace.number).and_then(|r| r.user) {
             return Ok(register);
         }
@@ -205,7 +205,7 @@ impl KeyService {
             gid: Gid::INVALID,
             perm: USER_KEYRING_PERM,
             charge: Charge::Limited,
-            namespace: call.caller.namespace.number,
+            namespace: call.caller.namespace().number,
         })?;
         self.store.get_mut(ring).flags.uid_keyring = true;
         let linked = inside
@@ -257,7 +257,7 @@ impl KeyService {
             gid: call.caller.ids.gid,
             perm,
             charge,
-            namespace: call.caller.namespace.number,
+            namespace: call.caller.namespace().number,
         })
     }
 
@@ -314,7 +314,7 @@ impl KeyService {
                 gid: call.caller.ids.gid,
                 perm: NAMED_SESSION_PERM,
                 charge: Charge::Limited,
-                namespace: call.caller.namespace.number,
+                namespace: call.caller.namespace().number,
             })?,
         };
         self.install_session(call.caller.task, call.caller.ids, ring);
@@ -322,7 +322,7 @@ impl KeyService {
     }
 
     fn find_keyring_by_name(&self, call: &Call<'_>, name: &[u8]) -> Option<KeyIx> {
-        let namespace = call.caller.namespace;
+        let namespace = call.caller.namespace();
         let hash = self.index(TypeIx::KEYRING, name).hash.bits();
         self.names.of_hash(hash).iter().copied().find(|&ring| {
             let key = self.store.get(ring);

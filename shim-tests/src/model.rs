@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
 use keyshim_abi::caller::{
-    Caller, Capability, Gid, Ids, Parent, Privileges, TaskId, Uid, UserNamespace,
+    Caller, Capability, Gid, Ids, NamespaceOf, Parent, Privileges, TaskId, Uid,
 };
 
 use crate::step::Which;
@@ -293,7 +293,7 @@ impl Tasks {
         Ok(Caller {
             task: task.id,
             ids: task.ids,
-            namespace: UserNamespace::OUTERMOST,
+            namespace: NamespaceOf::OUTERMOST,
             parent,
             privileges: task,
         })

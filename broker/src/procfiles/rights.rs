@@ -1,7 +1,9 @@
 //! What a thread may do with the files under `/proc`, and what it finds there.
 
 use keyshim_abi::Errno;
-use keyshim_abi::caller::{Caller, Gid, Ids, TaskId, Uid, Unprivileged, UserNamespace};
+use keyshim_abi::caller::{
+    Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileged, UserNamespace,
+};
 use keyshim_abi::procfs::{Knob, ProcFile};
 
 use crate::domain::Domain;
@@ -23,7 +25,7 @@ impl Domain {
     /// True for a thread that may open for writing what nobody may write to.
     pub(crate) fn may_override(&mut self, task: TaskId) -> Result<bool, CutOff> {
         let is_outermost =
-            self.as_caller(task, None, |_, caller| caller.namespace == UserNamespace::OUTERMOST)?;
+            self.as_caller(task, None, |_, caller| caller.namespace() == UserNamespace::OUTERMOST)?;
         let place = self.tasks.place(task)?;
         let effective = self.tasks.thread_ref(place)?.status()?.effective;
         Ok(is_outermost && effective >> CAP_DAC_OVERRIDE & 1 == 1)
@@ -57,7 +59,7 @@ impl Domain {
         let caller = Caller {
             task: NOBODY,
             ids: Ids::all(Uid(uid), Gid(gid)),
-            namespace: UserNamespace::OUTERMOST,
+            namespace: NamespaceOf::OUTERMOST,
             parent: None,
             privileges: &Unprivileged,
         };

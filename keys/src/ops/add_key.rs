@@ -140,7 +140,7 @@ fn create(
         gid: call.caller.ids.fsgid,
         perm: default_perm(type_ix, key_type),
         charge: Charge::Limited,
-        namespace: call.caller.namespace.number,
+        namespace: call.caller.namespace().number,
     })?;
     match service.instantiate(key, prep) {
         Ok(()) => Ok(key),

@@ -25,7 +25,7 @@ pub(super) fn chown(
     uid: u32,
     gid: u32,
 ) -> Answer {
-    let namespace = &call.caller.namespace;
+    let namespace = &call.caller.namespace();
     let map = |id: u32, outward: Option<u32>| match id {
         UNCHANGED => Ok(None),
         _ => outward.map(Some).ok_or(Errno::EINVAL),

@@ -24,7 +24,7 @@ pub(super) fn describe(
 ) -> Answer {
     let found = service.lookup(call, key, Missing::Leave, Access::Partial(Need::View))?;
     let key = service.store.get(found.key);
-    let namespace = &call.caller.namespace;
+    let namespace = &call.caller.namespace();
     let mut text = format!(
         "{};{};{};{:08x};",
         service.types.get(key.key_type).name(),

@@ -53,7 +53,7 @@ fn permitted_user(call: &Call<'_>, uid: u32) -> Result<Uid, Errno> {
     if uid == OWN {
         return Ok(caller.ids.uid);
     }
-    let uid = caller.namespace.uids.outward(uid).map(Uid).ok_or(Errno::EINVAL)?;
+    let uid = caller.namespace().uids.outward(uid).map(Uid).ok_or(Errno::EINVAL)?;
     let own = uid == caller.ids.uid || uid == caller.ids.euid;
     if own || caller.privileges.capable_in_own_namespace(Capability::SetUid) {
         Ok(uid)
@@ -64,7 +64,7 @@ fn permitted_user(call: &Call<'_>, uid: u32) -> Result<Uid, Errno> {
 
 /// The user's persistent keyring, expired or not.
 fn find_or_create(service: &mut KeyService, call: &Call<'_>, uid: Uid) -> Result<KeyIx, Errno> {
-    let namespace = call.caller.namespace;
+    let namespace = call.caller.namespace();
     let inside = namespace.uids.inward(uid.0).unwrap_or(u32::MAX);
     let name = format!("_persistent.{inside}");
     let register = register(service, call)?;
@@ -79,7 +79,7 @@ fn find_or_create(service: &mut KeyService, call: &Call<'_>, uid: Uid) -> Result
 }
 
 fn register(service: &mut KeyService, call: &Call<'_>) -> Result<KeyIx, Errno> {
-    let number = call.caller.namespace.number;
+    let number = call.caller.namespace().number;
     if let Some(register) = service.namespaces.get(&number).and_then(|r| r.persistent) {
         return Ok(register);
     }
@@ -97,6 +97,6 @@ fn kernel_made<'a>(description: &'a [u8], uid: Uid, gid: Gid, call: &Call<'_>) -
         gid,
         perm: PERSISTENT_PERM,
         charge: Charge::Free,
-        namespace: call.caller.namespace.number,
+        namespace: call.caller.namespace().number,
     }
 }

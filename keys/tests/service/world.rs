@@ -1,7 +1,8 @@
 //! A domain with a clock that tests set and tasks that they name by number.
 
 use keyshim_abi::caller::{
-    Caller, Capability, Gid, Ids, Parent, Privileges, TaskId, Uid, Unprivileged, UserNamespace,
+    Caller, Capability, Gid, Ids, NamespaceOf, Parent, Privileges, TaskId, Uid, Unprivileged,
+    UserNamespace,
 };
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
@@ -50,7 +51,7 @@ impl Who {
         Caller {
             task: TaskId(self.task),
             ids: self.ids(),
-            namespace: self.namespace,
+            namespace: NamespaceOf::Known(self.namespace),
             parent: self.parent.map(|task| Parent {
                 task: TaskId(task),
                 ids: self.ids(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use keyshim_abi::caller::{Caller, Gid, Ids, TaskId, Uid, Unprivileged, UserNamespace};
+use keyshim_abi::caller::{Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileged};
 use keyshim_abi::procfs::Knob;
 use keyshim_abi::{KeyId, Payload, Request};
 use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
@@ -54,7 +54,7 @@ impl Universe {
         let caller = Caller {
             task: TASK,
             ids: ROOT,
-            namespace: UserNamespace::OUTERMOST,
+            namespace: NamespaceOf::OUTERMOST,
             parent: None,
             privileges: &Unprivileged,
         };
