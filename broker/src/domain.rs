@@ -9,7 +9,7 @@ use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Request};
-use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
+use keyshim_keys::{CallId, Config, Entropy, KeyService, Now, Outcome, TaskEvent, Upcalls};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use crate::caller::PrivilegesOf;
@@ -22,6 +22,8 @@ use crate::namespace::Namespaces;
 use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
 
+/// Calls are carried out one at a time and never wait: one number is enough for all.
+const ONLY_CALL: CallId = CallId(0);
 /// Changes taken note of in one look.
 const CHANGES_AT_ONCE: usize = 64;
 
@@ -80,7 +82,7 @@ impl Domain {
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(Fault::system("cannot make an epoll", "raise the limit of open files"))?;
         Ok(Domain {
-            service: KeyService::new(Config { entropy }),
+            service: KeyService::new(Config { entropy, upcalls: Upcalls::Off }),
             tasks: Tasks::default(),
             changes: Arc::new(changes),
             orphans: Orphans::new(),
@@ -170,7 +172,16 @@ impl Domain {
             _ => None,
         };
         self.as_caller(task, parent, |service, caller| {
-            service.submit(host::now(), caller, request, data)
+            let now = host::now();
+            match service.submit(now, ONLY_CALL, caller, request, data) {
+                Outcome::Done(answer) => answer,
+                // Without upcalls no key is under construction, and nothing waits.
+                Outcome::Waiting => {
+                    service.cancel(now, ONLY_CALL);
+                    drop(service.take_effects());
+                    Err(Errno::EINTR)
+                }
+            }
         })
     }
 
@@ -220,7 +231,8 @@ impl Domain {
         let ids = thread.ids()?;
         let privileges = PrivilegesOf { thread: &thread, outermost: membership.is_outermost() };
         let namespace = self.namespaces.view(&membership);
-        let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
+        let tid = place.tid;
+        let caller = Caller { task, tid, ids, namespace, parent, privileges: &privileges };
         Ok(act(&mut self.service, &caller))
     }
 

@@ -41,6 +41,10 @@ impl Privileges for Task {
         self.groups.contains(&gid.0)
     }
 
+    fn each_group(&self, visit: &mut dyn FnMut(Gid)) {
+        self.groups.iter().copied().map(Gid).for_each(visit);
+    }
+
     fn capable(&self, _capability: Capability) -> bool {
         self.effective
     }
@@ -292,6 +296,7 @@ impl Tasks {
         });
         Ok(Caller {
             task: task.id,
+            tid: task.id.0 as u32,
             ids: task.ids,
             namespace: UserNamespace::OUTERMOST,
             parent,
