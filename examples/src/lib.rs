@@ -25,7 +25,6 @@ pub fn alice(task: TaskId) -> Caller<'static> {
 
 /// The answer to a call, where nobody is called for keys that are not there: such calls
 /// never wait.
-#[must_use]
 pub fn answer(outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Done(answer) => answer,

@@ -212,6 +212,14 @@ impl Tasks {
         self.tasks.iter().filter(|(_, task)| of(task)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// A helper, which nobody forked: root with everything.
+    pub fn helper(&mut self, name: &str) -> Result<TaskId> {
+        if self.tasks.contains_key(name) {
+            bail!("actor {name} lives already");
+        }
+        Ok(self.begin(name))
+    }
+
     /// A new process.
     pub fn fork(&mut self, parent: &str, child: &str) -> Result<TaskId> {
         self.start(parent, child, true)

@@ -30,6 +30,8 @@ pub struct Abilities {
     pub bare: bool,
     /// There is the type `big_key`.
     pub big_key: bool,
+    /// Helpers are called.
+    pub upcalls: bool,
 }
 
 /// What a history is about, besides everything.
@@ -47,6 +49,8 @@ pub struct Flavour {
     pub any_thread: bool,
     /// New keys of the type `big_key`, of a hundred; 0 where the kernel lacks it.
     pub big_key_percent: u32,
+    /// Keys are requested that helpers make.
+    pub upcalls: bool,
 }
 
 /// A key that the history has made.
@@ -91,6 +95,7 @@ impl Workload {
             wide: rng.random_ratio(1, 12),
             any_thread: rng.random_ratio(1, 4),
             big_key_percent,
+            upcalls: abilities.upcalls && rng.random_ratio(1, 2),
         };
         let mut tasks = Tasks::default();
         tasks.begin("r");

@@ -6,6 +6,7 @@
 //! how much; the seed is otherwise of the hour, so that a day sees many. The long run
 //! is `cargo run --release -p keyshim-tests --bin differential -- --help`.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use keyshim_tests::campaign::{Plan, run};
 use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{Road, beside};
 use keyshim_tests::world::kernel;
+use keyshim_tests::world::upcall::Stage;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Comparisons that an excuse may cut short, of a hundred.
@@ -31,7 +33,7 @@ fn main() -> Result<()> {
     let judged = kernel_off.is_none();
     let abilities = match judged {
         true => kernel::abilities()?,
-        false => Abilities { bare: false, big_key: false },
+        false => Abilities { bare: false, big_key: false, upcalls: false },
     };
     let core = plan(abilities)?;
     let itself = Plan {
@@ -40,7 +42,13 @@ fn main() -> Result<()> {
         histories: core.histories.div_ceil(8),
         ..core.clone()
     };
-    let through = Plan { core: false, second: preload.as_ref().ok().cloned(), ..core.clone() };
+    let through = Plan {
+        core: false,
+        second: preload.as_ref().ok().cloned(),
+        // The broker starts no helper.
+        abilities: Abilities { upcalls: false, ..abilities },
+        ..core.clone()
+    };
     let possible = through.second.is_some();
     let trials = vec![
         Trial::test("the_kernel_agrees_with_itself", move || judge(&itself))
@@ -50,7 +58,13 @@ fn main() -> Result<()> {
         Trial::test("the_preloaded_library_agrees_with_the_kernel", move || judge(&through))
             .with_ignored_flag(!judged || !possible),
     ];
-    libtest_mimic::run(&arguments, trials).exit()
+    let stage = match judged && !arguments.list {
+        true => Some(Stage::set(Path::new(env!("CARGO_BIN_EXE_keyshim-actor")))?),
+        false => None,
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(stage);
+    conclusion.exit()
 }
 
 fn setting(name: &str, default: u64) -> Result<u64> {

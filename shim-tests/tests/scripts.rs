@@ -12,6 +12,7 @@ use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{ActorWorld, Road, beside};
 use keyshim_tests::world::core::CoreWorld;
 use keyshim_tests::world::run::Run;
+use keyshim_tests::world::upcall::Stage;
 use keyshim_tests::world::{World, kernel};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -22,7 +23,7 @@ fn main() -> Result<()> {
     let preload = preload_road();
     let abilities = match kernel_off {
         None => kernel::abilities()?,
-        Some(_) => Abilities { bare: false, big_key: false },
+        Some(_) => Abilities { bare: false, big_key: false, upcalls: false },
     };
     for path in scripts()? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -36,19 +37,29 @@ fn main() -> Result<()> {
         trials
             .push(skippable(format!("kernel::{name}"), !off, move || on_road(&two, &Road::Kernel)));
         let road = preload.as_ref().ok().cloned();
-        trials.push(skippable(format!("preload::{name}"), road.is_some(), move || match &road {
+        let possible = road.is_some() && !history.needs_upcalls;
+        trials.push(skippable(format!("preload::{name}"), possible, move || match &road {
             Some(road) => on_road(&history, road),
             None => Err(Failed::from("no preload here")),
         }));
     }
-    match kernel_off {
+    match &kernel_off {
         Some(why) => eprintln!("skipped: kernel: {why}"),
         None => name_what_is_missing(abilities),
     }
-    if let Err(why) = preload {
-        eprintln!("skipped: preload: {why:#}");
+    match preload {
+        Err(why) => eprintln!("skipped: preload: {why:#}"),
+        Ok(_) => {
+            eprintln!("skipped: preload: scripts that need upcalls: the broker starts no helper")
+        }
     }
-    libtest_mimic::run(&arguments, trials).exit()
+    let stage = match kernel_off.is_none() && !arguments.list {
+        true => Some(Stage::set(Path::new(env!("CARGO_BIN_EXE_keyshim-actor")))?),
+        false => None,
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(stage);
+    conclusion.exit()
 }
 
 fn name_what_is_missing(abilities: Abilities) {

@@ -156,6 +156,11 @@ impl Workload {
         vec![key, from, self.ring(actor), Arg::Number(flags)]
     }
 
+    fn pieces(&mut self) -> Arg {
+        let count = self.rng.random_range(0..4);
+        Arg::Pieces((0..count).map(|_| vec![b'p'; self.rng.random_range(0..5)]).collect())
+    }
+
     fn unknown_operation(&mut self) -> Vec<Arg> {
         let operation = *[33, 99, -1i64].choose(&mut self.rng).unwrap_or(&33);
         std::iter::once(operation as u64).chain([0; 4]).map(Arg::Number).collect()
@@ -169,7 +174,7 @@ impl Workload {
             "instantiate" => vec![key, self.payload("user"), ring],
             "negate" => vec![key, Arg::Number(1), ring],
             "reject" => vec![key, Arg::Number(1), Arg::Number(error), ring],
-            "instantiate_iov" => vec![key, Arg::Number(self.rng.random_range(0..3)), ring],
+            "instantiate_iov" => vec![key, self.pieces(), ring],
             _ => vec![match self.rng.random_ratio(1, 3) {
                 true => Arg::Key(KeyArg::Number(0)),
                 false => key,
