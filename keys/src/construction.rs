@@ -164,8 +164,8 @@ impl KeyService {
                 let session = match self.helper_session(call, key, authority_key) {
                     Ok(session) => session,
                     Err(errno) => {
-                        self.conclude(call.now, key, authority_key, Err(errno))?;
-                        return Err(errno.into());
+                        let failed = Made::Failed(errno);
+                        return Ok(self.apply_made(call.now, key, authority_key, failed)?);
                     }
                 };
                 self.call_out(call, key, authority_key, Some(session), wanted.claimant)

@@ -156,9 +156,12 @@ fn waits_for(action: &Action) -> bool {
     matches!(action, Action::Answer | Action::Interrupt)
 }
 
-/// True for a call that may bring a helper: made again, it meets what the first left.
+/// True for a call that may bring a helper, and for the answer to one: made again, it
+/// meets what the first left.
 fn may_call(step: &Step) -> bool {
-    let Action::Call(call) = &step.action else { return false };
+    let Action::Call(call) = &step.action else {
+        return matches!(step.action, Action::Answer);
+    };
     call.verb.name == "request_key" && call.args.get(2) != Some(&Arg::Text(Text::Null))
 }
 
