@@ -21,3 +21,5 @@ mod negative;
 mod scale;
 #[path = "service/tasks.rs"]
 mod tasks;
+#[path = "service/upcalls.rs"]
+mod upcalls;

@@ -242,6 +242,9 @@ impl Workload {
     fn thread(&mut self, actor: &str) -> Action {
         let main = self.tasks.get(actor).is_some_and(|task| task.main);
         if !main && !self.flavour.any_thread {
+            if self.is_held_up(actor) {
+                return self.fork(actor);
+            }
             return Action::Exec;
         }
         self.task_count += 1;

@@ -48,7 +48,7 @@ impl Who {
         Ids::all(Uid(self.uid), Gid(self.uid))
     }
 
-    fn caller(self) -> Caller<'static> {
+    pub(crate) fn caller(self) -> Caller<'static> {
         let privileges: &dyn Privileges = if self.privileged { &All } else { &Unprivileged };
         Caller {
             task: TaskId(self.task),

@@ -225,7 +225,8 @@ impl ActorWorld {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
-        Ok(report)
+        self.upcall_ended(actor)?;
+        Ok(Report { second_after: now().as_secs() as i64, ..report })
     }
 
     /// The kernel lists its users page by page, and a user that comes or goes between

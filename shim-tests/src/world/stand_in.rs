@@ -31,10 +31,10 @@ pub fn keep(socket: &str, actor: &str) -> Result<()> {
     restore()?;
     install(socket, actor)?;
     let mut out = std::io::stdout();
-    let told = out.write_all(READY.as_bytes()).and_then(|()| out.flush());
+    // One who has gone meanwhile is not there to be told, and has ended our input too.
+    let _ = out.write_all(READY.as_bytes()).and_then(|()| out.flush());
     let waited = std::io::stdin().read_to_end(&mut Vec::new());
     restore()?;
-    told?;
     waited.map(drop).map_err(Into::into)
 }
 

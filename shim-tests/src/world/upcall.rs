@@ -125,14 +125,16 @@ fn sort(mut socket: UnixStream) -> Result<()> {
     Ok(())
 }
 
-/// True when a thread waits in one of the three calls, and a signal could end that.
-pub fn waits_interruptibly(pid: i64, tid: i64) -> bool {
-    let place = format!("/proc/{pid}/task/{tid}");
-    let read = |file: &str| std::fs::read_to_string(format!("{place}/{file}")).unwrap_or_default();
-    let call = read("syscall");
-    let number = call.split(' ').next().and_then(|number| number.parse::<i64>().ok());
+/// How often a thread has gone to sleep, if it now waits in one of the three calls, and a
+/// signal could end that: the same number again says that it has not woken meanwhile.
+pub fn sleeps_interruptibly(pid: i64, tid: i64) -> Option<u64> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).ok();
+    let call = read("syscall")?;
+    let number: i64 = call.split(' ').next()?.parse().ok()?;
+    let status = read("status")?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let sleeps = field("State:")?.trim_start().starts_with('S');
     let ours = [NATIVE.add_key, NATIVE.request_key, NATIVE.keyctl];
-    let state = read("stat");
-    let state = state.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
-    number.is_some_and(|number| ours.contains(&number)) && state == Some(b'S')
+    let times = field("voluntary_ctxt_switches:")?.trim().parse().ok()?;
+    (sleeps && ours.contains(&number)).then_some(times)
 }

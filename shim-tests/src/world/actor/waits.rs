@@ -17,8 +17,6 @@ use crate::world::{kernel, upcall};
 const REQUEST_KEY: u8 = 1;
 /// Milliseconds after which a call that has no answer is looked into.
 const GLANCE_MS: u16 = 2;
-/// Glances that must agree that a thread waits.
-const GLANCES: usize = 2;
 
 impl ActorWorld {
     /// Makes a call; comes back when it is done, or waits.
@@ -61,16 +59,15 @@ impl ActorWorld {
         }
     }
 
-    /// True when the actor waits for what somebody else does.
+    /// True when the actor waits for what somebody else does: it sleeps, and goes on doing
+    /// so.
     fn stays_waiting(&mut self, actor: &str) -> Result<bool> {
         let line = self.line(actor)?;
-        for _ in 0..GLANCES {
-            if !upcall::waits_interruptibly(line.pid, line.tid) {
-                return Ok(false);
-            }
-            std::thread::sleep(Duration::from_micros(500));
-        }
-        Ok(true)
+        let Some(times) = upcall::sleeps_interruptibly(line.pid, line.tid) else {
+            return Ok(false);
+        };
+        std::thread::sleep(Duration::from_millis(GLANCE_MS.into()));
+        Ok(upcall::sleeps_interruptibly(line.pid, line.tid) == Some(times))
     }
 
     fn helper_came(&mut self, actor: &str, arrival: upcall::Arrival) -> Result<Report> {
@@ -105,6 +102,18 @@ impl ActorWorld {
             }
         }
         bail!("{actor} gets no answer")
+    }
+
+    /// The end of a helper has done what it does when its requester is answered.
+    pub(super) fn upcall_ended(&mut self, helper: &str) -> Result<()> {
+        let mut waiting = self.waiting.iter();
+        let requester = waiting.find(|(_, brought)| brought.as_deref() == Some(helper));
+        let Some(line) = requester.and_then(|(name, _)| self.lines.get(name)) else {
+            return Ok(());
+        };
+        let patience = PollTimeout::try_from(END_PATIENCE)?;
+        poll(&mut [PollFd::new(line.socket.as_fd(), PollFlags::POLLIN)], patience)?;
+        Ok(())
     }
 
     pub(super) fn interrupt(&mut self, actor: &str) -> Result<Report> {
