@@ -34,7 +34,7 @@ impl KeyType for Release {
         let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
         let number: u64 = text.parse().map_err(|_| Errno::EINVAL)?;
         let payload = Payload::Object(Box::new(number));
-        Ok(Preparsed { payload, quota_len: 8, description: None, expiry: None })
+        Ok(Preparsed { payload, quota_len: 8, ..Preparsed::copied(&[]) })
     }
 
     // What `/proc/keys` says behind the description.

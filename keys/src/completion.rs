@@ -82,7 +82,9 @@ impl KeyService {
         made: Made,
     ) -> Result<(), Errno> {
         match made {
-            Made::Payload(data) => self.instantiate_and_link(key, &data, None, Some(authority_key)),
+            Made::Payload(data) => {
+                self.instantiate_and_link(now, key, &data, None, Some(authority_key))
+            }
             Made::Rejected { error, timeout_s } => {
                 self.reject_and_link(now, key, (timeout_s, error), None, Some(authority_key))
             }
@@ -125,13 +127,15 @@ impl KeyService {
     /// the restriction's; finished already EBUSY; EDQUOT.
     pub(crate) fn instantiate_and_link(
         &mut self,
+        now: Now,
         key: KeyIx,
         data: &[u8],
         ring: Option<KeyIx>,
         authority_key: Option<KeyIx>,
     ) -> Result<(), Errno> {
         let type_ix = self.store.get(key).key_type;
-        let prep = Arc::clone(self.types.get(type_ix)).preparse(data)?;
+        let key_type = Arc::clone(self.types.get(type_ix));
+        let prep = self.preparse(now, &*key_type, data)?;
         let link = ring.map(|ring| self.prepare_link_to(ring, key)).transpose()?;
         let checked =
             ring.map_or(Ok(()), |ring| self.check_restriction(ring, type_ix, &prep.payload));

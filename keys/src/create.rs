@@ -3,8 +3,9 @@
 use keyshim_abi::caller::{Gid, Uid};
 use keyshim_abi::{Errno, Perm};
 
+use crate::Now;
 use crate::key::{Description, Flags, Key, KeyIx, KeyState, Parents};
-use crate::key_type::{Preparsed, TypeIx};
+use crate::key_type::{KeyType, Preparsed, TypeIx};
 use crate::links::IndexHash;
 use crate::payload::Payload;
 use crate::quota::Charge;
@@ -60,6 +61,18 @@ impl KeyService {
             restriction: None,
             namespace: new.namespace,
         }))
+    }
+
+    /// What a type makes of a payload, with the moment at which it expires.
+    pub(crate) fn preparse(
+        &self,
+        now: Now,
+        key_type: &dyn KeyType,
+        data: &[u8],
+    ) -> Result<Preparsed, Errno> {
+        let mut prep = key_type.preparse(data)?;
+        prep.expiry = prep.expiry.or(prep.life_s.map(|life_s| now.plus(life_s)));
+        Ok(prep)
     }
 
     /// Gives a new key its payload. EDQUOT when it does not fit.

@@ -6,6 +6,7 @@
 //! keyring. A collected link gives no quota back before its ring is cleared or gone.
 
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use keyshim_abi::{Errno, Perm};
@@ -72,9 +73,13 @@ impl KeyService {
         self.drop_authority(ix);
         if self.is_keyring(ix) {
             self.clear(ix);
-        } else if self.types.get(self.store.get(ix).key_type).wipes_when_revoked() {
-            let _ = self.reserve(ix, 0);
-            self.store.get_mut(ix).payload.wipe();
+        } else {
+            let key_type = Arc::clone(self.types.get(self.store.get(ix).key_type));
+            if key_type.wipes_when_revoked() {
+                // Giving quota back cannot be refused.
+                let _ = self.reserve(ix, 0);
+                key_type.revoke(&mut self.store.get_mut(ix).payload);
+            }
         }
         if self.store.get(ix).expiry.is_none_or(|expiry| expiry > now) {
             self.set_expiry(ix, Some(now));

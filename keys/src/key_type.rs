@@ -30,6 +30,8 @@ pub struct Preparsed {
     pub description: Option<Box<[u8]>>,
     /// An expiry that the payload itself carries.
     pub expiry: Option<Now>,
+    /// Seconds that a key with this payload lives, where no expiry is carried.
+    pub life_s: Option<u32>,
 }
 
 impl Preparsed {
@@ -41,6 +43,7 @@ impl Preparsed {
             quota_len: u32::try_from(data.len()).unwrap_or(u32::MAX),
             description: None,
             expiry: None,
+            life_s: None,
         }
     }
 }
@@ -88,6 +91,11 @@ pub trait KeyType: Send + Sync {
     /// True when revoking a key wipes its payload and gives back its quota.
     fn wipes_when_revoked(&self) -> bool {
         false
+    }
+
+    /// What revoking does to the payload of a key of a type that wipes it.
+    fn revoke(&self, payload: &mut Payload) {
+        payload.wipe();
     }
 
     /// The ability to replace a payload.
@@ -221,13 +229,14 @@ pub(crate) struct Types(Vec<Entry>);
 
 impl Types {
     pub(crate) fn builtin() -> Types {
-        let all: [Arc<dyn KeyType>; 6] = [
+        let all: [Arc<dyn KeyType>; 7] = [
             Arc::new(types::keyring::Keyring),
             Arc::new(types::dead::Dead),
             Arc::new(types::request_key_auth::RequestKeyAuth),
             Arc::new(types::user::User),
             Arc::new(types::logon::Logon),
             Arc::new(types::big_key::BigKey),
+            Arc::new(types::dns_resolver::DnsResolver),
         ];
         Types(all.into_iter().map(|key_type| Entry { key_type, registered: true }).collect())
     }

@@ -101,6 +101,7 @@ pub fn record(seed: u64, steps: usize, abilities: Abilities, actor: &Path) -> Re
     let mut history = History {
         start: flavour.start,
         needs_big_key: flavour.big_key_percent > 0,
+        needs_dns_resolver: false,
         needs_upcalls: flavour.upcalls,
         steps: Vec::new(),
     };

@@ -56,6 +56,10 @@ pub fn parse(text: &str) -> Result<History> {
             history.needs_big_key = true;
             continue;
         }
+        if line == "needs dns_resolver" {
+            history.needs_dns_resolver = true;
+            continue;
+        }
         if line == "needs upcalls" {
             history.needs_upcalls = true;
             continue;

@@ -149,6 +149,8 @@ pub struct History {
     pub start: Start,
     /// True when it uses the type `big_key`, which not every kernel has.
     pub needs_big_key: bool,
+    /// True when it uses the type `dns_resolver`, which not every kernel has.
+    pub needs_dns_resolver: bool,
     /// True when helpers are called, which not every road can.
     pub needs_upcalls: bool,
     /// What follows.

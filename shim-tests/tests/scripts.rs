@@ -25,6 +25,7 @@ fn main() -> Result<()> {
         None => kernel::abilities()?,
         Some(_) => Abilities { bare: false, big_key: false, upcalls: false },
     };
+    let has_dns_resolver = kernel_off.is_none() && kernel::has_dns_resolver();
     for path in scripts()? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path)?;
@@ -33,7 +34,8 @@ fn main() -> Result<()> {
         trials.push(Trial::test(format!("core::{name}"), move || in_core(&one)));
         let off = kernel_off.is_some()
             || (history.start == Start::Bare && !abilities.bare)
-            || (history.needs_big_key && !abilities.big_key);
+            || (history.needs_big_key && !abilities.big_key)
+            || (history.needs_dns_resolver && !has_dns_resolver);
         trials
             .push(skippable(format!("kernel::{name}"), !off, move || on_road(&two, &Road::Kernel)));
         let road = preload.as_ref().ok().cloned();
@@ -45,7 +47,7 @@ fn main() -> Result<()> {
     }
     match &kernel_off {
         Some(why) => eprintln!("skipped: kernel: {why}"),
-        None => name_what_is_missing(abilities),
+        None => name_what_is_missing(abilities, has_dns_resolver),
     }
     match preload {
         Err(why) => eprintln!("skipped: preload: {why:#}"),
@@ -62,7 +64,12 @@ fn main() -> Result<()> {
     conclusion.exit()
 }
 
-fn name_what_is_missing(abilities: Abilities) {
+fn name_what_is_missing(abilities: Abilities, has_dns_resolver: bool) {
+    if !has_dns_resolver {
+        eprintln!(
+            "skipped: kernel: scripts that need dns_resolver: this kernel lacks CONFIG_DNS_RESOLVER"
+        );
+    }
     if !abilities.bare {
         eprintln!(
             "skipped: kernel: scripts that start bare: this login has a session keyring; \

@@ -74,7 +74,7 @@ fn create_or_update(
         return Err(Errno::ENOTDIR.into());
     }
     // A payload that was not worth carrying is one that its type refuses.
-    let mut prep = key_type.preparse(payload.ok_or(Errno::EINVAL)?)?;
+    let mut prep = service.preparse(call.now, &*key_type, payload.ok_or(Errno::EINVAL)?)?;
     let invented = prep.description.take();
     let description = description.or(invented.as_deref()).ok_or(Errno::EINVAL)?;
     let index = service.index(type_ix, description);

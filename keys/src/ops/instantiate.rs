@@ -37,7 +37,7 @@ pub(super) fn instantiate(
     let target = service.authority(authority_key).ok_or(Errno::EKEYREVOKED)?.target;
     // A payload that was not worth carrying is one that its type refuses.
     let payload = payload.ok_or(Errno::EINVAL)?;
-    service.instantiate_and_link(target, payload, ring, Some(authority_key))?;
+    service.instantiate_and_link(call.now, target, payload, ring, Some(authority_key))?;
     service.assume(call.caller.task, None);
     Ok(0)
 }

@@ -35,7 +35,7 @@ pub(super) fn update(
     if key_type.updater().is_none() {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    let prep = key_type.preparse(payload.ok_or(Errno::EINVAL)?)?;
+    let prep = service.preparse(call.now, &*key_type, payload.ok_or(Errno::EINVAL)?)?;
     replace_payload(service, key, &*key_type, prep)?;
     Ok(0)
 }

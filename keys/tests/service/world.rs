@@ -76,9 +76,16 @@ impl World {
     }
 
     pub(crate) fn seeded(seed: u64) -> World {
+        World::begin_with(seed, Upcalls::On)
+    }
+
+    pub(crate) fn with_upcalls(upcalls: Upcalls) -> World {
+        World::begin_with(1, upcalls)
+    }
+
+    fn begin_with(seed: u64, upcalls: Upcalls) -> World {
         let entropy = Box::new(SeededEntropy::new(seed));
-        let service = KeyService::new(Config { entropy, upcalls: Upcalls::On });
-        World { service, now: Now(1_000_000) }
+        World { service: KeyService::new(Config { entropy, upcalls }), now: Now(1_000_000) }
     }
 
     /// One call, after which every invariant holds, and what it gave.

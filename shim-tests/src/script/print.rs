@@ -17,6 +17,9 @@ pub fn print(history: &History) -> String {
     if history.needs_big_key {
         text.push_str("needs big_key\n");
     }
+    if history.needs_dns_resolver {
+        text.push_str("needs dns_resolver\n");
+    }
     if history.needs_upcalls {
         text.push_str("needs upcalls\n");
     }

@@ -74,7 +74,7 @@ impl Workload {
             "get_keyring_id" => {
                 vec![self.ring(actor), Arg::Number(u64::from(self.rng.random::<bool>()))]
             }
-            "set_reqkey_keyring" => vec![Arg::Number(self.rng.random_range(-2..=8i64) as u64)],
+            "set_reqkey_keyring" => vec![self.default_destination(actor)],
             "session_to_parent" if self.parent_waits(actor) => {
                 return Workload::build("describe", vec![self.key(actor), self.room()]);
             }

@@ -81,6 +81,18 @@ fn has_big_key() -> bool {
     serial > 0
 }
 
+/// True when the kernel has the type `dns_resolver`: a name of its that breaks a rule of
+/// the type alone is EINVAL then, ENODEV otherwise.
+#[must_use]
+pub fn has_dns_resolver() -> bool {
+    // SAFETY: the strings end in NUL, the payload is one byte long.
+    unsafe {
+        let (kind, name) = (c"dns_resolver".as_ptr(), c"keyshim-probe".as_ptr());
+        libc::syscall(libc::SYS_add_key, kind, name, c"x".as_ptr(), 1, -2);
+    }
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+}
+
 /// True when the orchestrator has no session keyring, so that its actors can begin
 /// without one. A thread of another user finds out: without a session it would be
 /// given that user's, which is then taken away again.
