@@ -78,9 +78,10 @@ impl KeyService {
 
     /// Gives back the uses of keys that nobody holds any more.
     pub(crate) fn put_dropped(&mut self) {
-        if !self.held.dropped.swap(false, Ordering::Acquire) {
+        if !self.held.dropped.load(Ordering::Acquire) {
             return;
         }
+        self.held.dropped.store(false, Ordering::Relaxed);
         let gone = self.held.keys.iter().filter(|(_, hold)| hold.strong_count() == 0);
         let gone: Vec<KeyIx> = gone.map(|(&key, _)| key).collect();
         for key in gone {

@@ -35,7 +35,9 @@ fn main() -> Result<()> {
         true => kernel::abilities()?,
         false => Abilities { bare: false, big_key: false, upcalls: false },
     };
-    let core = plan(abilities)?;
+    let actor = Path::new(env!("CARGO_BIN_EXE_keyshim-actor"));
+    let stage = Stage::set_or_skip(judged && !arguments.list, actor);
+    let core = plan(Abilities { upcalls: stage.is_some(), ..abilities })?;
     let itself = Plan {
         core: false,
         second: Some(Road::Kernel),
@@ -58,10 +60,6 @@ fn main() -> Result<()> {
         Trial::test("the_preloaded_library_agrees_with_the_kernel", move || judge(&through))
             .with_ignored_flag(!judged || !possible),
     ];
-    let stage = match judged && !arguments.list {
-        true => Some(Stage::set(Path::new(env!("CARGO_BIN_EXE_keyshim-actor")))?),
-        false => None,
-    };
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(stage);
     conclusion.exit()

@@ -25,6 +25,8 @@ fn main() -> Result<()> {
         None => kernel::abilities()?,
         Some(_) => Abilities { bare: false, big_key: false, upcalls: false },
     };
+    let actor = Path::new(env!("CARGO_BIN_EXE_keyshim-actor"));
+    let stage = Stage::set_or_skip(kernel_off.is_none() && !arguments.list, actor);
     let has_dns_resolver = kernel_off.is_none() && kernel::has_dns_resolver();
     for path in scripts()? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -35,7 +37,8 @@ fn main() -> Result<()> {
         let off = kernel_off.is_some()
             || (history.start == Start::Bare && !abilities.bare)
             || (history.needs_big_key && !abilities.big_key)
-            || (history.needs_dns_resolver && !has_dns_resolver);
+            || (history.needs_dns_resolver && !has_dns_resolver)
+            || (history.needs_upcalls && stage.is_none());
         trials
             .push(skippable(format!("kernel::{name}"), !off, move || on_road(&two, &Road::Kernel)));
         let road = preload.as_ref().ok().cloned();
@@ -55,10 +58,6 @@ fn main() -> Result<()> {
             eprintln!("skipped: preload: scripts that need upcalls: the broker starts no helper")
         }
     }
-    let stage = match kernel_off.is_none() && !arguments.list {
-        true => Some(Stage::set(Path::new(env!("CARGO_BIN_EXE_keyshim-actor")))?),
-        false => None,
-    };
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(stage);
     conclusion.exit()

@@ -182,3 +182,36 @@ fn a_call_that_waited_is_carried_out_with_its_data() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_thousand_keys_have_a_thousand_helpers() {
+    let mut world = World::new();
+    let mut upcalls = Vec::new();
+    for task in 100..1100 {
+        let who = Who::user(task, 1000 + task as u32);
+        world.unaudited(who, &Request::JoinSessionKeyring { name: None }).unwrap();
+        let outcome = world.service.submit(
+            world.now,
+            CallId(task),
+            &who.caller(),
+            &request("k"),
+            &mut Vec::new(),
+        );
+        assert_eq!(outcome, Outcome::Waiting);
+        match &world.service.take_effects()[..] {
+            [Effect::StartUpcall(upcall)] => upcalls.push(upcall.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+    for upcall in upcalls.iter().rev() {
+        world.service.upcall_exited(world.now, upcall.id);
+        let got = world.service.take_effects();
+        let negative = Err(Errno::ENOKEY);
+        assert!(
+            matches!(&got[..], [Effect::Reply { call: CallId(call), answer, .. }]
+                if *call == upcall.call.0 && *answer == negative),
+            "{got:?}"
+        );
+    }
+    world.service.audit().unwrap();
+}

@@ -6,7 +6,7 @@
 //! reaches the real program.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -18,6 +18,9 @@ pub const PROGRAM: &str = "/sbin/request-key";
 const SAVED: &str = "/sbin/request-key.keyshim-saved";
 /// Held by the one who has put a program there.
 const LOCK: &str = "/run/lock/keyshim-request-key";
+/// Test processes wait for helpers at sockets of such names, with their ids in between.
+const SOCKETS: &str = "/run/keyshim-tests-";
+const SUFFIX: &str = ".socket";
 /// Stands in ours and in no other.
 const MARK: &str = "# keyshim-tests: stands in for the real program while its tests run";
 /// What the keeper says when ours is in place.
@@ -29,13 +32,34 @@ pub fn keep(socket: &str, actor: &str) -> Result<()> {
     let file = std::fs::File::create(LOCK).context(LOCK)?;
     let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     restore()?;
+    remove_forgotten_sockets()?;
     install(socket, actor)?;
     let mut out = std::io::stdout();
     // One who has gone meanwhile is not there to be told, and has ended our input too.
     let _ = out.write_all(READY.as_bytes()).and_then(|()| out.flush());
     let waited = std::io::stdin().read_to_end(&mut Vec::new());
     restore()?;
+    let _ = std::fs::remove_file(socket);
     waited.map(drop).map_err(Into::into)
+}
+
+/// The socket of a test process.
+#[must_use]
+pub fn socket_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("{SOCKETS}{pid}{SUFFIX}"))
+}
+
+/// Those of test processes that have been killed together with their keepers.
+fn remove_forgotten_sockets() -> Result<()> {
+    for entry in std::fs::read_dir("/run")?.flatten() {
+        let path = entry.path();
+        let name = path.to_string_lossy();
+        let pid = name.strip_prefix(SOCKETS).and_then(|rest| rest.strip_suffix(SUFFIX));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+    Ok(())
 }
 
 fn install(socket: &str, actor: &str) -> Result<()> {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use keyshim_abi::uapi::NATIVE;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use super::stand_in::READY;
+use super::stand_in::{self, READY};
 use crate::wire::{self, HelperHello};
 
 /// A helper that has come and waits for its line.
@@ -78,9 +78,21 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Puts it there, if kernel tests are `wanted`; says what is skipped where it cannot.
+    #[must_use]
+    pub fn set_or_skip(wanted: bool, actor: &Path) -> Option<Stage> {
+        match wanted.then(|| Stage::set(actor))? {
+            Ok(stage) => Some(stage),
+            Err(why) => {
+                eprintln!("skipped: kernel: helpers in the place of /sbin/request-key: {why:#}");
+                None
+            }
+        }
+    }
+
     /// Puts it there. Waits while another test process has its own in place.
     pub fn set(actor: &Path) -> Result<Stage> {
-        let socket = PathBuf::from(format!("/run/keyshim-tests-{}.socket", std::process::id()));
+        let socket = stand_in::socket_of(std::process::id());
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
         std::thread::spawn(move || serve(&listener));
