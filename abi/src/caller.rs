@@ -83,6 +83,9 @@ pub enum Capability {
 pub trait Privileges {
     /// True when the group is among the supplementary groups.
     fn in_group(&self, gid: Gid) -> bool;
+    /// Tells every supplementary group: asked when the credentials must outlast the
+    /// call, because the caller waits or a helper acts for it.
+    fn each_group(&self, visit: &mut dyn FnMut(Gid));
     /// True when the capability is effective in the domain's outermost user
     /// namespace (`capable`).
     fn capable(&self, capability: Capability) -> bool;
@@ -99,6 +102,8 @@ impl Privileges for Unprivileged {
     fn in_group(&self, _gid: Gid) -> bool {
         false
     }
+
+    fn each_group(&self, _visit: &mut dyn FnMut(Gid)) {}
 
     fn capable(&self, _capability: Capability) -> bool {
         false
@@ -220,6 +225,8 @@ pub struct Parent {
 pub struct Caller<'a> {
     /// Which thread; the core must have been told of it by a task event.
     pub task: TaskId,
+    /// Its number in `/proc`, which a request of it shows in `/proc/keys`.
+    pub tid: u32,
     /// Its ids now.
     pub ids: Ids,
     /// Its user namespace.

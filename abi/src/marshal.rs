@@ -4,10 +4,12 @@
 //! every road uses it over its own [`UserMemory`]. Source: the copies of
 //! `security/keys/keyctl.c`.
 
+mod scattered;
+
 use crate::errno::Errno;
 use crate::limits::{
-    ADD_PAYLOAD_LEN_MAX, CALLOUT_BUFFER_LEN, DESCRIPTION_BUFFER_LEN, IOV_COUNT_MAX,
-    STRINGS_LEN_MAX, TYPE_NAME_BUFFER_LEN, UPDATE_PAYLOAD_LEN_MAX, USER_PAYLOAD_LEN_MAX,
+    ADD_PAYLOAD_LEN_MAX, CALLOUT_BUFFER_LEN, DESCRIPTION_BUFFER_LEN, STRINGS_LEN_MAX,
+    TYPE_NAME_BUFFER_LEN, UPDATE_PAYLOAD_LEN_MAX, USER_PAYLOAD_LEN_MAX,
 };
 use crate::perm::Perm;
 use crate::reply::Reply;
@@ -96,8 +98,11 @@ impl RawCall {
     /// Bytes of scratch memory that [`request`] needs at most for this call.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
-        let payload_len = self.payload_bound().map_or(0, |(len, max)| len.min(max));
-        STRINGS_LEN_MAX + payload_len as usize
+        let payload_len = match self.operation() {
+            Some(op::INSTANTIATE_IOV) => scattered::scratch_len(self.args[2], self.args[3] as u32),
+            _ => self.payload_bound().map_or(0, |(len, max)| len.min(max)) as usize,
+        };
+        STRINGS_LEN_MAX + payload_len
     }
 
     /// Address of the buffer that takes the data of the reply.
@@ -274,7 +279,7 @@ fn authority_request<'s, M: UserMemory>(
             Request::Instantiate { key, payload: fetch.payload(b, len), keyring }
         }
         op::INSTANTIATE_IOV => {
-            let payload = scattered(fetch.memory, fetch.width, b, c as u32)?;
+            let payload = scattered::scattered(fetch, b, c as u32)?;
             Request::Instantiate { key, payload, keyring }
         }
         op::NEGATE => Request::Reject {
@@ -295,53 +300,6 @@ fn within_user_half(address: u64, len: u64) -> Result<(), Errno> {
     match address.checked_add(len) {
         Some(end) if end <= i64::MAX as u64 => Ok(()),
         _ => Err(Errno::EFAULT),
-    }
-}
-
-/// The length of a scattered payload. Errors in order (`import_iovec`): more than
-/// 1024 segments EINVAL, a bad array EFAULT, a negative length EINVAL; then the
-/// total above 1 MiB - 1, EINVAL. The bytes are not gathered: nobody can have
-/// the authority to instantiate, and EPERM comes before they would be read.
-fn scattered<'s>(
-    memory: &impl UserMemory,
-    width: Width,
-    address: u64,
-    count: u32,
-) -> Fetched<Payload<'s>> {
-    let count = if address == 0 { 0 } else { u64::from(count) };
-    if count > IOV_COUNT_MAX {
-        return Err(Errno::EINVAL);
-    }
-    let mut total = 0u64;
-    for index in 0..count {
-        let len = segment_len(memory, width, address, index)?;
-        total = total.saturating_add(u64::try_from(len).map_err(|_| Errno::EINVAL)?);
-    }
-    if total > ADD_PAYLOAD_LEN_MAX {
-        return Err(Errno::EINVAL);
-    }
-    Ok(Payload::Omitted(total))
-}
-
-/// The length in one `struct iovec` of an array, or `struct compat_iovec`.
-fn segment_len(
-    memory: &impl UserMemory,
-    width: Width,
-    address: u64,
-    index: u64,
-) -> Result<i64, Errno> {
-    let at = |size: u64| address.checked_add(index * size).ok_or(Errno::EFAULT);
-    match width {
-        Width::Bits64 => {
-            let mut segment = [[0u8; 8]; 2];
-            memory.read(at(16)?, segment.as_flattened_mut())?;
-            Ok(i64::from_le_bytes(segment[1]))
-        }
-        Width::Bits32 => {
-            let mut segment = [[0u8; 4]; 2];
-            memory.read(at(8)?, segment.as_flattened_mut())?;
-            Ok(i64::from(i32::from_le_bytes(segment[1])))
-        }
     }
 }
 

@@ -11,10 +11,10 @@ mod memory;
 mod oracle;
 
 use keyshim_abi::limits::{ADD_PAYLOAD_LEN_MAX, UPDATE_PAYLOAD_LEN_MAX};
-use keyshim_abi::marshal::{self, Entry, RawCall};
+use keyshim_abi::marshal::{self, Entry, RawCall, Width};
 use keyshim_abi::uapi::keyctl as op;
 use keyshim_abi::user_memory::UserMemory;
-use keyshim_abi::{Errno, Payload, Reply, Request};
+use keyshim_abi::{Errno, KeyId, Payload, Reply, Request};
 use proptest::prelude::*;
 
 use memory::{BASE, Memory, PAGES, any_memory};
@@ -42,6 +42,11 @@ fn length() -> impl Strategy<Value = u64> {
         2 => ADD_PAYLOAD_LEN_MAX - 1..=ADD_PAYLOAD_LEN_MAX + 1,
         1 => any::<u64>(),
     ]
+}
+
+/// Lengths of segments: mostly such that several of them fit into the bound.
+fn segment_len() -> impl Strategy<Value = u64> {
+    prop_oneof![6 => 0..300u64, 1 => length(), 1 => (0..9u64).prop_map(|back| (1 << 63) - 4 + back)]
 }
 
 fn register() -> impl Strategy<Value = u64> {
@@ -139,7 +144,29 @@ proptest! {
         let mut scratch = vec![0; len.min(call.scratch_len())];
         let short = marshal::request(&call, &memory, &mut scratch).map(|_| ());
         let mut whole = Vec::new();
-        prop_assert_eq!(short, fetch(&call, &memory, &mut whole).map(|_| ()));
+        let whole = fetch(&call, &memory, &mut whole).map(|_| ());
+        // Segments that cannot be kept are ENOMEM, as from a kernel that has none.
+        let scattered = call.args[0] as u32 == op::INSTANTIATE_IOV;
+        prop_assert!(short == whole || (scattered && short == Err(Errno::ENOMEM)));
+    }
+
+    #[test]
+    fn segments_are_gathered_in_their_order(
+        memory in any_memory(),
+        segments in prop::collection::vec((address(), segment_len()), 0..6),
+        at in address(),
+    ) {
+        let array: Vec<u8> =
+            segments.iter().flat_map(|(base, len)| [base.to_le_bytes(), len.to_le_bytes()])
+                .flatten().collect();
+        // Where the array cannot be written it is whatever bytes are there.
+        let _ = memory.write(at, &array);
+        let args = [u64::from(op::INSTANTIATE_IOV), 7, at, segments.len() as u64, 0];
+        let call = RawCall::native(Entry::Keyctl, args);
+        let mut scratch = Vec::new();
+        let got = fetch(&call, &memory, &mut scratch);
+        let expected = oracle::request(&call, &memory);
+        prop_assert_eq!(got, expected.as_ref().map(oracle::Owned::borrow).map_err(|errno| *errno));
     }
 
     #[test]
@@ -241,4 +268,22 @@ fn null_is_none_where_it_may_be_and_efault_elsewhere() {
     assert_eq!(type_name, Err(Errno::EFAULT));
     assert_eq!(description, Err(Errno::EFAULT));
     assert_eq!(callout, None);
+}
+
+#[test]
+fn pieces_from_both_widths_become_one_payload() {
+    let memory = Memory::filled(b'.', 1);
+    memory.write(BASE, b"onetwo").unwrap();
+    let wide = [BASE + 3, 3, BASE, 0, BASE, 3].map(u64::to_le_bytes);
+    memory.write(BASE + 100, wide.as_flattened()).unwrap();
+    let narrow = [BASE as u32 + 3, 3, BASE as u32, 0, BASE as u32, 3].map(u32::to_le_bytes);
+    memory.write(BASE + 200, narrow.as_flattened()).unwrap();
+    for (at, width) in [(BASE + 100, Width::Bits64), (BASE + 200, Width::Bits32)] {
+        let args = [u64::from(op::INSTANTIATE_IOV), 7, at, 3, 0];
+        let call = RawCall { width, ..RawCall::native(Entry::Keyctl, args) };
+        let mut scratch = Vec::new();
+        let request = fetch(&call, &memory, &mut scratch);
+        let payload = Payload::Carried(b"twoone");
+        assert_eq!(request, Ok(Request::Instantiate { key: KeyId(7), payload, keyring: KeyId(0) }));
+    }
 }

@@ -33,6 +33,12 @@ impl Privileges for PrivilegesOf<'_> {
         self.thread.status().is_ok_and(|status| status.groups.contains(&gid.0))
     }
 
+    fn each_group(&self, visit: &mut dyn FnMut(Gid)) {
+        if let Ok(status) = self.thread.status() {
+            status.groups.iter().copied().map(Gid).for_each(visit);
+        }
+    }
+
     fn capable(&self, capability: Capability) -> bool {
         self.namespace.is_outermost() && self.effective(capability)
     }

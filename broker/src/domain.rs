@@ -10,7 +10,7 @@ use keyshim_abi::perm::{Need, Perm};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Request};
-use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
+use keyshim_keys::{CallId, Config, Entropy, KeyService, Now, Outcome, TaskEvent, Upcalls};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use crate::caller::PrivilegesOf;
@@ -24,6 +24,8 @@ use crate::namespace::{Lookup, Namespaces};
 use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
 
+/// Calls are carried out one at a time and never wait: one number is enough for all.
+const ONLY_CALL: CallId = CallId(0);
 /// Changes taken note of in one look.
 const CHANGES_AT_ONCE: usize = 64;
 
@@ -92,7 +94,7 @@ impl Domain {
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(Fault::system("cannot make an epoll", "raise the limit of open files"))?;
         Ok(Domain {
-            service: KeyService::new(Config { entropy }),
+            service: KeyService::new(Config { entropy, upcalls: Upcalls::Off }),
             tasks: Tasks::default(),
             changes: Arc::new(changes),
             orphans: Orphans::new(),
@@ -193,9 +195,7 @@ impl Domain {
             Request::SessionToParent => self.parent_of(task)?,
             _ => None,
         };
-        self.as_caller(task, parent, |service, caller| {
-            service.submit(host::now(), caller, request, data)
-        })
+        self.as_caller(task, parent, |service, caller| submit(service, caller, request, data))
     }
 
     /// Gives a task a session keyring of that name, as if it had had it from its
@@ -209,9 +209,8 @@ impl Domain {
             .with(Perm::user(Need::Search).with(Perm::user(Need::Link)));
         let to_be_found = Request::Setperm { key: KeyId::SESSION, perm };
         self.as_caller(task, None, |service, caller| {
-            let mut submit =
-                |request| service.submit(host::now(), caller, request, &mut Vec::new());
-            submit(&join).and_then(|_| submit(&to_be_found))
+            let mut ask = |request| submit(service, caller, request, &mut Vec::new());
+            ask(&join).and_then(|_| ask(&to_be_found))
         })
     }
 
@@ -259,7 +258,8 @@ impl Domain {
         let lookup = Lookup::new(&mut self.namespaces, place);
         let privileges = PrivilegesOf { thread: &thread, namespace: &lookup };
         let namespace = NamespaceOf::LookedUp(&lookup);
-        let caller = Caller { task, ids, namespace, parent, privileges: &privileges };
+        let caller =
+            Caller { task, tid: place.tid, ids, namespace, parent, privileges: &privileges };
         let answer = act(&mut self.service, &caller);
         if lookup.has_failed() { Err(CutOff::Gone) } else { Ok(answer) }
     }
@@ -275,6 +275,25 @@ impl Domain {
         self.sweep();
         self.service.collect(host::now());
         self.service.next_collection()
+    }
+}
+
+/// Carries out a call of which none ever waits.
+pub(crate) fn submit(
+    service: &mut KeyService,
+    caller: &Caller<'_>,
+    request: &Request<'_>,
+    data: &mut Vec<u8>,
+) -> Answer {
+    let now = host::now();
+    match service.submit(now, ONLY_CALL, caller, request, data) {
+        Outcome::Done(answer) => answer,
+        // Without upcalls no key is under construction, and nothing waits.
+        Outcome::Waiting => {
+            service.cancel(now, ONLY_CALL);
+            drop(service.take_effects());
+            Err(Errno::EINTR)
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::{Errno, KeyId, Payload as Sent, Request};
-use keyshim_examples::{ALICE, alice};
-use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
+use keyshim_examples::{ALICE, alice, answer};
+use keyshim_keys::{CallId, Config, KeyService, Now, SeededEntropy, TaskEvent, Upcalls};
 use keyshim_keys::{KeyType, Payload, Preparsed, ReadKey, Summary, UpdateKey};
 
 struct Release;
@@ -34,7 +34,7 @@ impl KeyType for Release {
         let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
         let number: u64 = text.parse().map_err(|_| Errno::EINVAL)?;
         let payload = Payload::Object(Box::new(number));
-        Ok(Preparsed { payload, quota_len: 8, description: None, expiry: None })
+        Ok(Preparsed { payload, quota_len: 8, ..Preparsed::copied(&[]) })
     }
 
     // What `/proc/keys` says behind the description.
@@ -75,7 +75,7 @@ fn add(service: &mut KeyService, number: &str) -> Result<u32, Errno> {
         payload: Sent::Carried(number.as_bytes()),
         keyring: KeyId::SESSION,
     };
-    let answer = service.submit(NOW, &alice(TASK), &request, &mut Vec::new());
+    let answer = answer(service.submit(NOW, CallId(0), &alice(TASK), &request, &mut Vec::new()));
     println!("add_key release firmware {number:6} -> {answer:?}");
     answer
 }
@@ -83,14 +83,15 @@ fn add(service: &mut KeyService, number: &str) -> Result<u32, Errno> {
 fn read(service: &mut KeyService, key: u32) -> Result<String, Errno> {
     let (key, mut data) = (KeyId::from_register(key.into()), Vec::new());
     let request = Request::Read { key, room: Some(64) };
-    let answer = service.submit(NOW, &alice(TASK), &request, &mut data);
+    let answer = answer(service.submit(NOW, CallId(0), &alice(TASK), &request, &mut data));
     let text = answer.map(|_| String::from_utf8_lossy(&data).into_owned());
     println!("keyctl_read                     -> {text:?}");
     text
 }
 
 fn main() -> Result<(), Errno> {
-    let mut service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(1)) });
+    let mut service =
+        KeyService::new(Config { entropy: Box::new(SeededEntropy::new(1)), upcalls: Upcalls::Off });
     service.task_event(NOW, TaskEvent::Appeared { task: TASK, ids: ALICE });
     assert_eq!(add(&mut service, "41"), Err(Errno::ENODEV), "nobody knows the type yet");
 

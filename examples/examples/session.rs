@@ -7,8 +7,8 @@
 
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::{Errno, KeyId, Payload, Request};
-use keyshim_examples::{ALICE, alice};
-use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
+use keyshim_examples::{ALICE, alice, answer};
+use keyshim_keys::{CallId, Config, KeyService, Now, SeededEntropy, TaskEvent, Upcalls};
 
 const LOGIN: TaskId = TaskId(1);
 const CHILD: TaskId = TaskId(2);
@@ -24,7 +24,10 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(1)) });
+        let service = KeyService::new(Config {
+            entropy: Box::new(SeededEntropy::new(1)),
+            upcalls: Upcalls::Off,
+        });
         World { service, now: Now(1_000_000_000) }
     }
 
@@ -35,7 +38,13 @@ impl World {
 
     /// One call of a task: the id that it returns.
     fn call(&mut self, what: &str, task: TaskId, request: &Request<'_>) -> Result<KeyId, Errno> {
-        let answer = self.service.submit(self.now, &alice(task), request, &mut Vec::new());
+        let answer = answer(self.service.submit(
+            self.now,
+            CallId(0),
+            &alice(task),
+            request,
+            &mut Vec::new(),
+        ));
         println!("    {what} -> {answer:?}");
         answer.map(|number| KeyId::from_register(number.into()))
     }
@@ -44,7 +53,8 @@ impl World {
     fn read(&mut self, what: &str, task: TaskId, key: KeyId) -> Result<Vec<u8>, Errno> {
         let mut data = Vec::new();
         let request = Request::Read { key, room: Some(4096) };
-        let answer = self.service.submit(self.now, &alice(task), &request, &mut data);
+        let answer =
+            answer(self.service.submit(self.now, CallId(0), &alice(task), &request, &mut data));
         println!("    {what} -> {answer:?}");
         answer.map(|_| data)
     }

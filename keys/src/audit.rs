@@ -1,11 +1,14 @@
 //! What must hold between any two calls.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use core::fmt;
 
 use keyshim_abi::caller::Uid;
 use keyshim_abi::limits::LINK_QUOTA_LEN;
 
+use crate::auth::Authority;
+use crate::construction::Construction;
 use crate::key::{Key, KeyIx, KeyState};
 use crate::quota::User;
 use crate::search::Index;
@@ -37,10 +40,47 @@ impl KeyService {
             self.audit_key(ix, key, uses.get(&ix).copied().unwrap_or_default())?;
             self.audit_links(ix, key)?;
         }
+        self.audit_constructions()?;
         self.audit_users()
     }
 
-    /// How often each key is linked or subscribed to.
+    /// Who waits, for what, and who has the authority to end it.
+    fn audit_constructions(&self) -> Result<(), Violation> {
+        let broken =
+            |ix: KeyIx, rule| Err(Violation { at: self.store.get(ix).serial.raw().into(), rule });
+        let running = &self.constructions.running;
+        for (ix, key) in self.store.iter() {
+            let begun = running.values().any(|construction| construction.key == ix);
+            if key.flags.under_construction && !begun {
+                return broken(ix, "a key under construction has an upcall that makes it");
+            }
+            if key.flags.under_construction == key.is_finished() {
+                return broken(ix, "a key is under construction until it is finished");
+            }
+            let Some(authority) = key.payload.authority() else { continue };
+            let target = self.store.get(authority.target).serial.raw();
+            if *key.description != *format!("{target:x}").as_bytes() || key.flags.revoked {
+                return broken(ix, "an authorisation key names its key until it is revoked");
+            }
+        }
+        for construction in running.values() {
+            let waits_twice = running.values().filter(|other| other.call == construction.call);
+            if waits_twice.count() > 1 || self.waiters.waits(construction.call) {
+                return broken(construction.key, "a call waits once");
+            }
+        }
+        for (ix, _) in self.waiters.iter() {
+            if !self.store.get(ix).flags.under_construction {
+                return broken(ix, "what is waited for is under construction");
+            }
+        }
+        match self.waiters.is_sound() && self.finished.is_empty() {
+            true => Ok(()),
+            false => Err(Violation { at: 0, rule: "each call that waits is found by its number" }),
+        }
+    }
+
+    /// How often each key is linked, subscribed to, waited for or held.
     fn count_uses(&self) -> BTreeMap<KeyIx, u32> {
         let mut uses = BTreeMap::new();
         let mut count = |ix: KeyIx| *uses.entry(ix).or_insert(0) += 1;
@@ -57,18 +97,27 @@ impl KeyService {
         for registers in self.namespaces.values() {
             [registers.user, registers.persistent].into_iter().flatten().for_each(&mut count);
         }
+        for (_, key) in self.store.iter() {
+            let authority = key.payload.authority();
+            authority.into_iter().flat_map(Authority::each_use).for_each(&mut count);
+        }
+        let running = self.constructions.running.values();
+        running.flat_map(Construction::each_use).for_each(&mut count);
+        self.waiters.iter().for_each(|(key, _)| count(key));
+        self.held.each().for_each(&mut count);
         uses
     }
 
     fn audit_key(&self, ix: KeyIx, key: &Key, uses: u32) -> Result<(), Violation> {
         let rules = [
-            (key.usage == uses, "a key's uses are its links and subscriptions"),
+            (key.usage == uses, "a key's uses are those that can be named"),
             (key.usage > 0, "a key that nobody uses is gone"),
             (self.store.find(key.serial) == Some(ix), "a serial leads to its key"),
             (
                 key.expiry.is_none()
                     || key.expiry.is_some_and(|expiry| {
                         self.deaths.contains(&(expiry, ix))
+                            || self.deaths_at_once.contains(&(expiry, ix))
                             || key.parents.as_slice().is_empty()
                             || key
                                 .parents

@@ -3,8 +3,9 @@
 use keyshim_abi::caller::{Gid, Uid};
 use keyshim_abi::{Errno, Perm};
 
+use crate::Now;
 use crate::key::{Description, Flags, Key, KeyIx, KeyState, Parents};
-use crate::key_type::{Preparsed, TypeIx};
+use crate::key_type::{KeyType, Preparsed, TypeIx};
 use crate::links::IndexHash;
 use crate::payload::Payload;
 use crate::quota::Charge;
@@ -62,20 +63,37 @@ impl KeyService {
         }))
     }
 
+    /// What a type makes of a payload, with the moment at which it expires.
+    pub(crate) fn preparse(
+        &self,
+        now: Now,
+        key_type: &dyn KeyType,
+        data: &[u8],
+    ) -> Result<Preparsed, Errno> {
+        let mut prep = key_type.preparse(data)?;
+        prep.expiry = prep.expiry.or(prep.life_s.map(|life_s| now.plus(life_s)));
+        Ok(prep)
+    }
+
     /// Gives a new key its payload. EDQUOT when it does not fit.
     pub(crate) fn instantiate(&mut self, ix: KeyIx, prep: Preparsed) -> Result<(), Errno> {
         self.reserve(ix, prep.quota_len)?;
-        let key = self.store.get_mut(ix);
-        key.payload = prep.payload;
-        key.state = KeyState::Positive;
-        self.users.key_instantiated(key.charged_to);
-        if key.key_type == TypeIx::KEYRING {
+        self.finish_instantiation(ix, prep.payload);
+        if self.store.get(ix).key_type == TypeIx::KEYRING {
             self.names.publish(&self.store, ix);
         }
         if let Some(expiry) = prep.expiry {
             self.set_expiry(ix, Some(expiry));
         }
         Ok(())
+    }
+
+    /// Turns a key positive whose payload is paid for.
+    pub(crate) fn finish_instantiation(&mut self, ix: KeyIx, payload: Payload) {
+        let key = self.store.get_mut(ix);
+        key.payload = payload;
+        key.state = KeyState::Positive;
+        self.users.key_instantiated(key.charged_to);
     }
 
     /// A new keyring, instantiated and linked nowhere, with one use: the caller's.
@@ -124,18 +142,18 @@ impl KeyService {
 
     /// Destroys the keys that nobody uses any more, and those that only they used.
     pub(crate) fn reap(&mut self) {
+        self.put_dropped();
         while let Some(ix) = self.graveyard.pop() {
             self.drop_links(ix);
+            self.drop_authority(ix);
             let key = self.store.get(ix);
             debug_assert_eq!(key.usage, 0, "a key that was given up is not taken up again");
             if key.key_type == TypeIx::KEYRING {
                 self.names.forget(key, ix);
             }
-            if let Some(expiry) = key.expiry {
-                self.deaths.remove(&(expiry, ix));
-            }
             let instantiated = !matches!(key.state, KeyState::Uninstantiated);
             self.users.remove_key(key.charged_to, instantiated);
+            self.set_expiry(ix, None);
             self.store.remove(ix);
         }
     }

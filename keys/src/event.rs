@@ -2,6 +2,8 @@
 
 use keyshim_abi::caller::{Ids, TaskId};
 
+use crate::effect::UpcallId;
+
 /// Something that happened to a thread. A shell reports it before it submits a
 /// call that comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,19 @@ pub enum TaskEvent {
         /// Its ids now.
         ids: Ids,
     },
-    /// The thread has ended.
+    /// The helper of an upcall has begun: a process that nobody forked. It starts with
+    /// the session keyring that holds its authority. Of an upcall that is unknown, or has
+    /// ended: without any keyring.
+    UpcallStarted {
+        /// Which upcall.
+        upcall: UpcallId,
+        /// The helper's main thread.
+        task: TaskId,
+        /// Its ids.
+        ids: Ids,
+    },
+    /// The thread has ended. Calls of its that wait end with EINTR, but for one that
+    /// caused an upcall: that one is answered when the upcall ends.
     Exited {
         /// The thread.
         task: TaskId,

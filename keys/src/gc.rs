@@ -5,6 +5,8 @@
 //! or dead key go at once. Nothing is collected out of a revoked or invalidated
 //! keyring. A collected link gives no quota back before its ring is cleared or gone.
 
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use keyshim_abi::{Errno, Perm};
@@ -19,23 +21,28 @@ use crate::service::KeyService;
 impl KeyService {
     /// Sets or clears the moment from which a key is expired.
     pub(crate) fn set_expiry(&mut self, ix: KeyIx, expiry: Option<Now>) {
-        let old = core::mem::replace(&mut self.store.get_mut(ix).expiry, expiry);
+        let key = self.store.get_mut(ix);
+        let old = core::mem::replace(&mut key.expiry, expiry);
+        let at_once = self.types.get(key.key_type).is_reaped_at_once();
         if let Some(old) = old {
             self.deaths.remove(&(old, ix));
+            self.deaths_at_once.remove(&(old, ix));
         }
         if let Some(new) = expiry {
-            self.deaths.insert((new, ix));
+            let deaths = if at_once { &mut self.deaths_at_once } else { &mut self.deaths };
+            deaths.insert((new, ix));
         }
     }
 
     /// Collects garbage that is due: links to keys that expired or were revoked
-    /// `gc_delay` seconds ago.
+    /// `gc_delay` seconds ago, or just now where their type says so.
     pub fn collect(&mut self, now: Now) {
         let delay_s = self.knobs.gc_delay_s;
-        let is_due = |&&(expiry, _): &&(Now, KeyIx)| expiry.plus(delay_s) <= now;
-        while let Some(&death) = self.deaths.first().filter(is_due) {
-            self.deaths.remove(&death);
-            self.collect_links_to(death.1);
+        while let Some(ix) = take_due(&mut self.deaths, |expiry| expiry.plus(delay_s) <= now) {
+            self.collect_links_to(ix);
+        }
+        while let Some(ix) = take_due(&mut self.deaths_at_once, |expiry| expiry <= now) {
+            self.collect_links_to(ix);
         }
         self.reap();
     }
@@ -43,7 +50,9 @@ impl KeyService {
     /// When [`KeyService::collect`] next has something to do.
     #[must_use]
     pub fn next_collection(&self) -> Option<Now> {
-        self.deaths.first().map(|(expiry, _)| expiry.plus(self.knobs.gc_delay_s))
+        let late = self.deaths.first().map(|(expiry, _)| expiry.plus(self.knobs.gc_delay_s));
+        let at_once = self.deaths_at_once.first().map(|&(expiry, _)| expiry);
+        [late, at_once].into_iter().flatten().min()
     }
 
     /// Drops every link to a key, but for those of rings that are no longer valid.
@@ -61,11 +70,16 @@ impl KeyService {
         if core::mem::replace(&mut self.store.get_mut(ix).flags.revoked, true) {
             return;
         }
+        self.drop_authority(ix);
         if self.is_keyring(ix) {
             self.clear(ix);
-        } else if self.types.get(self.store.get(ix).key_type).wipes_when_revoked() {
-            let _ = self.reserve(ix, 0);
-            self.store.get_mut(ix).payload.wipe();
+        } else {
+            let key_type = Arc::clone(self.types.get(self.store.get(ix).key_type));
+            if key_type.wipes_when_revoked() {
+                // Giving quota back cannot be refused.
+                let _ = self.reserve(ix, 0);
+                key_type.revoke(&mut self.store.get_mut(ix).payload);
+            }
         }
         if self.store.get(ix).expiry.is_none_or(|expiry| expiry > now) {
             self.set_expiry(ix, Some(now));
@@ -80,11 +94,11 @@ impl KeyService {
 
     /// Takes a key type off the list. Its keys become dead (flag `D`, EKEYREVOKED):
     /// they lose permissions, links and payload; restrictions by the type then refuse
-    /// every link. ENOKEY when there is no such type, EINVAL for `keyring`, on which
-    /// everything stands (`key_gc_keytype`).
+    /// every link. ENOKEY when there is no such type, EINVAL for those on which everything
+    /// stands: `keyring`, `.request_key_auth` and `.dead` (`key_gc_keytype`).
     pub fn unregister_type(&mut self, name: &[u8]) -> Result<(), Errno> {
         let key_type = self.types.find(name).ok_or(Errno::ENOKEY)?;
-        if key_type == TypeIx::KEYRING {
+        if [TypeIx::KEYRING, TypeIx::REQUEST_KEY_AUTH, TypeIx::DEAD].contains(&key_type) {
             return Err(Errno::EINVAL);
         }
         self.types.unregister(key_type);
@@ -109,4 +123,10 @@ impl KeyService {
         self.reap();
         Ok(())
     }
+}
+
+/// Takes the first key whose time has come.
+fn take_due(deaths: &mut BTreeSet<(Now, KeyIx)>, is_due: impl Fn(Now) -> bool) -> Option<KeyIx> {
+    deaths.first().filter(|(expiry, _)| is_due(*expiry))?;
+    deaths.pop_first().map(|(_, ix)| ix)
 }

@@ -177,6 +177,10 @@ impl Key {
         }
     }
 
+    pub(crate) fn is_finished(&self) -> bool {
+        !matches!(self.state, KeyState::Uninstantiated)
+    }
+
     pub(crate) fn is_positive(&self) -> bool {
         matches!(self.state, KeyState::Positive)
     }

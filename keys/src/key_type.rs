@@ -11,10 +11,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use keyshim_abi::Errno;
+use keyshim_abi::caller::{Gid, Uid};
+use keyshim_abi::{Errno, Serial};
 
 use crate::Now;
-use crate::payload::Payload;
+use crate::payload::{Payload, Secret};
 use crate::types;
 
 /// A payload that the type has checked, ready to go into a key
@@ -29,6 +30,8 @@ pub struct Preparsed {
     pub description: Option<Box<[u8]>>,
     /// An expiry that the payload itself carries.
     pub expiry: Option<Now>,
+    /// Seconds that a key with this payload lives, where no expiry is carried.
+    pub life_s: Option<u32>,
 }
 
 impl Preparsed {
@@ -40,6 +43,7 @@ impl Preparsed {
             quota_len: u32::try_from(data.len()).unwrap_or(u32::MAX),
             description: None,
             expiry: None,
+            life_s: None,
         }
     }
 }
@@ -72,9 +76,26 @@ pub trait KeyType: Send + Sync {
         Ok(())
     }
 
+    /// Parses a description that is searched for, where it need not be the very one of
+    /// the key: `None`, as a rule, finds exact ones. The error goes to the caller.
+    fn match_preparse(&self, _description: &[u8]) -> Result<Option<Box<dyn Match>>, Errno> {
+        Ok(None)
+    }
+
+    /// True when links to an expired or revoked key are collected at once and not
+    /// `gc_delay` seconds later (`KEY_TYPE_INSTANT_REAP`).
+    fn is_reaped_at_once(&self) -> bool {
+        false
+    }
+
     /// True when revoking a key wipes its payload and gives back its quota.
     fn wipes_when_revoked(&self) -> bool {
         false
+    }
+
+    /// What revoking does to the payload of a key of a type that wipes it.
+    fn revoke(&self, payload: &mut Payload) {
+        payload.wipe();
     }
 
     /// The ability to replace a payload.
@@ -84,6 +105,11 @@ pub trait KeyType: Send + Sync {
 
     /// The ability to show a payload.
     fn reader(&self) -> Option<&dyn ReadKey> {
+        None
+    }
+
+    /// The ability to make keys that are requested and not found, instead of a helper.
+    fn maker(&self) -> Option<&dyn MakeKey> {
         None
     }
 
@@ -117,6 +143,53 @@ pub trait UpdateKey {
 pub trait ReadKey {
     /// The bytes that READ gives.
     fn read<'p>(&self, payload: &'p Payload) -> Result<Cow<'p, [u8]>, Errno>;
+}
+
+/// A description that has been parsed to be searched for (`match_preparse`). Every key
+/// of the type in a keyring is asked, in the order of the keyring.
+pub trait Match {
+    /// True for the description of a key that is meant.
+    fn matches(&self, description: &[u8]) -> bool;
+}
+
+/// Making keys on demand (`request_key`).
+pub trait MakeKey {
+    /// Makes the payload of a key that was requested and not found. The key is under
+    /// construction and linked already.
+    fn make(&self, requested: &Requested<'_>) -> Made;
+}
+
+/// A key that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Requested<'a> {
+    /// Its serial.
+    pub serial: Serial,
+    /// Its description.
+    pub description: &'a [u8],
+    /// What the requester says about it.
+    pub callout: &'a [u8],
+    /// The requester's file-system user.
+    pub uid: Uid,
+    /// The requester's file-system group.
+    pub gid: Gid,
+}
+
+/// What became of a key that was to be made.
+pub enum Made {
+    /// What the type's `preparse` is to take in; the requester gets its error, if any.
+    Payload(Secret),
+    /// A negative key for so many seconds, with the error that whoever asks for it gets.
+    Rejected {
+        /// The error.
+        error: Errno,
+        /// Seconds until it expires.
+        timeout_s: u32,
+    },
+    /// A negative key for a minute; the requester gets this error.
+    Failed(Errno),
+    /// Not yet: an [`crate::Effect::StartUpcall`] goes to the shell, which brings the
+    /// result by [`crate::KeyService::finish_upcall`].
+    Later,
 }
 
 /// Restricting links (`lookup_restriction`).
@@ -156,13 +229,14 @@ pub(crate) struct Types(Vec<Entry>);
 
 impl Types {
     pub(crate) fn builtin() -> Types {
-        let all: [Arc<dyn KeyType>; 6] = [
+        let all: [Arc<dyn KeyType>; 7] = [
             Arc::new(types::keyring::Keyring),
             Arc::new(types::dead::Dead),
             Arc::new(types::request_key_auth::RequestKeyAuth),
             Arc::new(types::user::User),
             Arc::new(types::logon::Logon),
             Arc::new(types::big_key::BigKey),
+            Arc::new(types::dns_resolver::DnsResolver),
         ];
         Types(all.into_iter().map(|key_type| Entry { key_type, registered: true }).collect())
     }

@@ -80,6 +80,16 @@ impl KeyService {
         Ok(PreparedLink { ring, displaces })
     }
 
+    /// The same for a link to that key.
+    pub(crate) fn prepare_link_to(
+        &mut self,
+        ring: KeyIx,
+        key: KeyIx,
+    ) -> Result<PreparedLink, Errno> {
+        let displaces = self.find_link(ring, &Index::of(self.store.get(key)));
+        self.prepare_link(ring, displaces)
+    }
+
     /// Gives back what a link that is not made was charged.
     pub(crate) fn cancel_link(&mut self, link: PreparedLink) {
         if link.displaces.is_none() {
@@ -141,8 +151,7 @@ impl KeyService {
 
     /// Links a key (`key_link`).
     pub(crate) fn link(&mut self, ring: KeyIx, key: KeyIx) -> Result<(), Errno> {
-        let displaces = self.find_link(ring, &Index::of(self.store.get(key)));
-        let link = self.prepare_link(ring, displaces)?;
+        let link = self.prepare_link_to(ring, key)?;
         match self.check_link(ring, key) {
             Ok(()) => self.finish_link(link, key),
             Err(errno) => {

@@ -8,7 +8,11 @@
 //! link keys (`links.rs`, `keyring.rs`); tasks and users subscribe to keyrings
 //! (`process_keys.rs`, `tasks.rs`). A search walks them (`search.rs`), an id becomes a
 //! key by a lookup (`lookup.rs`), a permission is tested (`permission.rs`), and an
-//! operation puts these together (`ops/`, one file each). [`KeyService`] is the face.
+//! operation puts these together (`ops/`, one file each). A key that is requested and not
+//! there is made (`construction.rs`) and finished (`completion.rs`) by somebody with the
+//! authority to do so (`auth.rs`), while calls wait (`waiting.rs`). [`KeyService`] is the
+//! face for callers, with answers and effects (`effect.rs`); `services.rs` is that for
+//! services in the same program.
 //!
 //! Absent here on purpose: a clock, files, sockets, threads, randomness. Each comes
 //! in as a value, so that a recorded list of inputs replays to the same state.
@@ -21,11 +25,17 @@ extern crate alloc;
 extern crate std;
 
 mod audit;
+mod auth;
+mod completion;
+mod construction;
 mod create;
+mod credentials;
+mod effect;
 mod entropy;
 mod event;
 mod gc;
 mod hasher;
+mod held;
 mod key;
 mod key_type;
 mod keyring;
@@ -41,18 +51,27 @@ mod process_keys;
 mod quota;
 mod search;
 mod service;
+mod services;
 mod store;
 mod sysctl;
 mod tasks;
 mod time;
 mod types;
+mod waiting;
 
 pub use audit::Violation;
+pub use auth::Authority;
+pub use effect::{CallId, Data, Effect, Outcome, Upcall, UpcallId};
 pub use entropy::{Entropy, SeededEntropy};
 pub use event::TaskEvent;
-pub use key_type::{KeyType, LinkCheck, Preparsed, ReadKey, RestrictKeyring, Summary, UpdateKey};
+pub use held::HeldKey;
+pub use key_type::{
+    KeyType, LinkCheck, Made, MakeKey, Match, Preparsed, ReadKey, Requested, RestrictKeyring,
+    Summary, UpdateKey,
+};
 pub use links::Links;
 pub use negative::Refusal;
 pub use payload::{Payload, Secret};
-pub use service::{Config, KeyService};
+pub use service::{Config, KeyService, Upcalls};
+pub use services::{KeyInfo, KeyRequest};
 pub use time::Now;

@@ -8,16 +8,53 @@ use keyshim_abi::caller::Caller;
 use keyshim_abi::{Errno, KeyId, Need, Serial};
 
 use crate::Now;
+use crate::construction::Claimant;
+use crate::effect::CallId;
 use crate::key::{KeyIx, KeyRef, KeyState};
 use crate::permission;
-use crate::search::{Goal, Index, Search};
+use crate::search::{Goal, Index};
 use crate::service::KeyService;
 
 /// One call: who makes it, and when.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'c> {
     pub(crate) now: Now,
+    pub(crate) id: CallId,
     pub(crate) caller: &'c Caller<'c>,
+    /// The keys that this call has waited for, as it found them.
+    pub(crate) resolved: &'c [KeyRef],
+}
+
+impl<'c> Call<'c> {
+    pub(crate) fn new(now: Now, id: CallId, caller: &'c Caller<'c>) -> Call<'c> {
+        Call { now, id, caller, resolved: &[] }
+    }
+}
+
+/// Why an operation does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has failed.
+    Refused(Errno),
+    /// It waits.
+    Waits(Wait),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Refused(errno)
+    }
+}
+
+/// What a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A key that it looked up; then it begins anew.
+    Lookup(KeyRef),
+    /// A key that it requested and somebody else is having made.
+    Requested(KeyIx, Claimant),
+    /// The end of the upcall that it has caused.
+    Upcall,
 }
 
 /// What an operation wants of the key that it looks up.
@@ -27,6 +64,9 @@ pub(crate) enum Access {
     Usable(Need),
     /// A valid key, negative or under construction too (`KEY_LOOKUP_PARTIAL`).
     Partial(Need),
+    /// A valid key whatever it grants, for who has the authority to instantiate it
+    /// (`KEY_AUTHTOKEN_OVERRIDE`).
+    Authorised,
     /// Any key, in any state, whatever it grants (`KEY_NEED_UNLINK`).
     Named,
     /// Any instantiated key; the operation itself looks at state and permission
@@ -42,30 +82,61 @@ pub(crate) enum Missing {
 }
 
 impl KeyService {
-    /// The key of that id, with what [`Access`] asks. ENOKEY, EINVAL, the key's
-    /// state, EACCES.
+    /// The key of that id, with what [`Access`] asks. ENOKEY, EINVAL, the key's state,
+    /// EACCES. Only a partial access does not wait for a key under construction.
     pub(crate) fn lookup(
         &mut self,
         call: &Call<'_>,
         id: KeyId,
         missing: Missing,
         access: Access,
-    ) -> Result<KeyRef, Errno> {
-        let found = self.resolve(call, id, missing)?;
+    ) -> Result<KeyRef, Stop> {
+        let resolved = Serial::new(id.0).and_then(|serial| {
+            call.resolved.iter().copied().find(|found| self.store.get(found.key).serial == serial)
+        });
+        let found = match resolved {
+            Some(found) => found,
+            None => self.resolve(call, id, missing)?,
+        };
         let key = self.store.get(found.key);
+        let finished = !key.flags.under_construction;
         match access {
             Access::Named => return Ok(found),
-            Access::Partial(_) => key.validate(call.now)?,
-            Access::Usable(_) => key.rejection().and_then(|()| key.validate(call.now))?,
+            Access::Partial(_) | Access::Authorised => key.validate(call.now)?,
+            Access::Usable(_) | Access::Deferred if !finished => {
+                return Err(Stop::Waits(Wait::Lookup(found)));
+            }
+            Access::Usable(_) => self.state(call.now, found.key)?,
             Access::Deferred => {}
         }
         let uninstantiated = matches!(key.state, KeyState::Uninstantiated);
         match access {
-            Access::Usable(_) | Access::Deferred if uninstantiated => Err(Errno::EIO),
+            Access::Usable(_) | Access::Deferred if uninstantiated => Err(Errno::EIO.into()),
             Access::Usable(need) | Access::Partial(need) => {
-                permission::check(key, found.possessed, call.caller, need).map(|()| found)
+                permission::check(key, found.possessed, call.caller, need)?;
+                Ok(found)
             }
             _ => Ok(found),
+        }
+    }
+
+    /// The key of that id as [`Access::Partial`] gives it; EACCES is excused for who has
+    /// the authority to instantiate it. `denied` says what it is without that authority,
+    /// given why there is none.
+    pub(crate) fn lookup_or_authority(
+        &mut self,
+        call: &Call<'_>,
+        id: KeyId,
+        missing: Missing,
+        need: Need,
+        denied: impl Fn(Errno) -> Errno,
+    ) -> Result<KeyRef, Stop> {
+        match self.lookup(call, id, missing, Access::Partial(need)) {
+            Err(Stop::Refused(Errno::EACCES)) => {
+                self.find_authority(call, id).map_err(denied)?;
+                self.lookup(call, id, Missing::Leave, Access::Authorised)
+            }
+            found => found,
         }
     }
 
@@ -84,8 +155,14 @@ impl KeyService {
                 Ok(KeyRef::possessed(rings.user_session))
             }
             KeyId::GROUP => Err(Errno::EINVAL),
-            // Nobody has authority, because no helper is called.
-            KeyId::AUTH | KeyId::REQUESTOR => Err(Errno::ENOKEY),
+            KeyId::AUTH => {
+                self.assumed(call.caller.task).map(KeyRef::possessed).ok_or(Errno::ENOKEY)
+            }
+            KeyId::REQUESTOR => {
+                let key = self.assumed(call.caller.task).ok_or(Errno::ENOKEY)?;
+                let authority = self.authority(key).ok_or(Errno::EKEYREVOKED)?;
+                Ok(KeyRef::possessed(authority.destination))
+            }
             KeyId(raw) => {
                 let serial = Serial::new(raw).ok_or(Errno::EINVAL)?;
                 let key = self.store.find(serial).ok_or(Errno::ENOKEY)?;
@@ -94,17 +171,19 @@ impl KeyService {
         }
     }
 
-    /// A key with the question answered whether the caller possesses it.
-    pub(crate) fn reference(&self, call: &Call<'_>, key: KeyIx) -> KeyRef {
-        let search = Search {
-            store: &self.store,
-            now: call.now,
-            caller: call.caller,
-            index: Index::of(self.store.get(key)),
-            goal: Goal::Identity(key),
-            recurse: true,
-        };
-        let rings = self.searched(call);
-        search.among(&rings).unwrap_or(KeyRef::unpossessed(key))
+    /// A key with the question answered whether the caller possesses it, by its own
+    /// keyrings or by those of whom it acts for.
+    fn reference(&self, call: &Call<'_>, key: KeyIx) -> KeyRef {
+        let index = Index::of(self.store.get(key));
+        self.search_process(call, index, Goal::Identity(key), None)
+            .unwrap_or(KeyRef::unpossessed(key))
+    }
+
+    /// The same by the caller's own keyrings alone.
+    pub(crate) fn own_reference(&self, call: &Call<'_>, key: KeyIx) -> KeyRef {
+        let index = Index::of(self.store.get(key));
+        let own = self.subscriptions(call.caller.task);
+        self.search_rings(call, own, index, Goal::Identity(key), None)
+            .unwrap_or(KeyRef::unpossessed(key))
     }
 }

@@ -8,8 +8,10 @@ use keyshim_abi::{Errno, KeyId, Need};
 
 use crate::Now;
 use crate::create::NewKey;
+use crate::effect::CallId;
 use crate::key::KeyState;
-use crate::lookup::{Access, Call, Missing};
+use crate::lookup::{Access, Call, Missing, Stop};
+use crate::ops::Progress;
 use crate::ops::add_key::default_perm;
 use crate::quota::Charge;
 use crate::service::KeyService;
@@ -39,19 +41,24 @@ impl KeyService {
         keyring: KeyId,
         refusal: Refusal<'_>,
     ) -> Answer {
-        let call = Call { now, caller };
+        let call = Call::new(now, CallId(u64::MAX), caller);
         self.refresh_ids(&call);
-        let answer = self.refuse(&call, keyring, refusal);
-        self.reap();
+        let answer = match self.refuse(&call, keyring, refusal) {
+            Ok(serial) => Ok(serial),
+            Err(Stop::Refused(errno)) => Err(errno),
+            // A key under construction, which is no keyring.
+            Err(Stop::Waits(_)) => Err(Errno::ENOTDIR),
+        };
+        self.settle(now);
         answer
     }
 
-    fn refuse(&mut self, call: &Call<'_>, keyring: KeyId, refusal: Refusal<'_>) -> Answer {
+    fn refuse(&mut self, call: &Call<'_>, keyring: KeyId, refusal: Refusal<'_>) -> Progress {
         let ring = self.lookup(call, keyring, Missing::Create, Access::Usable(Need::Write))?.key;
         let type_ix = self.types.find(refusal.type_name).ok_or(Errno::ENODEV)?;
         let key_type = Arc::clone(self.types.get(type_ix));
         if self.store.get(ring).restriction.is_some() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         }
         let key = self.allocate(&NewKey {
             key_type: type_ix,
@@ -68,6 +75,7 @@ impl KeyService {
         let linked = self.link(ring, key);
         let serial = self.store.get(key).serial;
         self.put(key);
-        linked.map(|()| serial.raw().unsigned_abs())
+        linked?;
+        Ok(serial.raw().unsigned_abs())
     }
 }

@@ -30,11 +30,13 @@ mod update;
 
 use alloc::vec::Vec;
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Fetched, Request};
 
-use crate::lookup::Call;
+use crate::lookup::{Call, Stop};
 use crate::service::KeyService;
+
+/// The value of an operation, or why it does not go on.
+pub(crate) type Progress = Result<u32, Stop>;
 
 /// Carries out one call.
 pub(crate) fn carry_out(
@@ -42,13 +44,13 @@ pub(crate) fn carry_out(
     call: &Call<'_>,
     request: &Request<'_>,
     data: &mut Vec<u8>,
-) -> Answer {
+) -> Progress {
     match *request {
         Request::AddKey { type_name, description, payload, keyring } => {
             add_key::add_key(service, call, type_name, description, payload, keyring)
         }
         Request::RequestKey { type_name, description, callout, destination } => {
-            let what = request_key::Wanted { type_name, description, callout };
+            let what = request_key::Arguments { type_name, description, callout };
             request_key::request_key(service, call, what, destination)
         }
         Request::Update { key, payload } => update::update(service, call, key, payload),
@@ -72,7 +74,7 @@ pub(crate) fn carry_out(
 }
 
 /// Operations whose arguments are numbers and whose answer is one.
-fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<'_>) -> Answer {
+fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<'_>) -> Progress {
     match *request {
         Request::GetKeyringId { id, create } => {
             get_keyring_id::get_keyring_id(service, call, id, create)
@@ -97,10 +99,14 @@ fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<
         Request::GetPersistent { uid, keyring } => {
             get_persistent::get_persistent(service, call, uid, keyring)
         }
-        Request::Instantiate { payload, .. } => instantiate::instantiate(payload),
-        Request::Reject { error, .. } => reject::reject(error),
+        Request::Instantiate { key, payload, keyring } => {
+            instantiate::instantiate(service, call, key, payload, keyring)
+        }
+        Request::Reject { key, timeout_s, error, keyring } => {
+            reject::reject(service, call, key, (timeout_s, error), keyring)
+        }
         Request::AssumeAuthority { key } => assume_authority::assume_authority(service, call, key),
-        _ => Err(Errno::EOPNOTSUPP),
+        _ => Err(Errno::EOPNOTSUPP.into()),
     }
 }
 
@@ -122,6 +128,6 @@ fn copy_if_it_fits(bytes: &[u8], room: Option<u64>, data: &mut Vec<u8>) {
 }
 
 /// What an operation returns that made or found a key.
-fn serial_of(service: &KeyService, key: crate::key::KeyIx) -> u32 {
+pub(crate) fn serial_of(service: &KeyService, key: crate::key::KeyIx) -> u32 {
     service.store.get(key).serial.raw().unsigned_abs()
 }

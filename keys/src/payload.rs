@@ -6,6 +6,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::auth::Authority;
 use crate::links::Links;
 
 /// Bytes that are overwritten before their memory is given back.
@@ -24,6 +25,8 @@ pub enum Payload {
     Object(Box<dyn Any + Send>),
     /// The links of a keyring.
     Keyring(Box<Links>),
+    /// What an authorisation key stands for.
+    Authority(Box<Authority>),
 }
 
 impl Payload {
@@ -69,6 +72,24 @@ impl Payload {
         }
     }
 
+    pub(crate) fn authority(&self) -> Option<&Authority> {
+        match self {
+            Payload::Authority(authority) => Some(authority),
+            _ => None,
+        }
+    }
+
+    /// Leaves nothing where an authority was.
+    pub(crate) fn take_authority(&mut self) -> Option<Box<Authority>> {
+        match core::mem::replace(self, Payload::Empty) {
+            Payload::Authority(authority) => Some(authority),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     pub(crate) fn links_mut(&mut self) -> Option<&mut Links> {
         match self {
             Payload::Keyring(links) => Some(links),
@@ -85,6 +106,7 @@ impl fmt::Debug for Payload {
             Payload::Wiped(len) => write!(f, "{len} bytes, wiped"),
             Payload::Object(_) => f.write_str("an object"),
             Payload::Keyring(links) => write!(f, "{} links", links.len()),
+            Payload::Authority(_) => f.write_str("an authority"),
         }
     }
 }

@@ -9,6 +9,7 @@ use keyshim_abi::caller::Caller;
 use keyshim_abi::procfs::ProcFile;
 
 use crate::Now;
+use crate::effect::CallId;
 use crate::key::{Key, KeyIx, KeyRef, KeyState};
 use crate::key_type::{Summary, TypeIx};
 use crate::lookup::Call;
@@ -24,7 +25,7 @@ const WEEK_S: i64 = 7 * DAY_S;
 impl KeyService {
     /// The text of a file under `/proc` as this caller, its opener, may see it.
     pub fn proc_read(&mut self, now: Now, caller: &Caller<'_>, file: ProcFile, text: &mut Vec<u8>) {
-        let call = Call { now, caller };
+        let call = Call::new(now, CallId(u64::MAX), caller);
         self.refresh_ids(&call);
         match file {
             ProcFile::Keys => {
@@ -48,7 +49,7 @@ impl KeyService {
         let Some(_) = namespace.uids.inward(key.charged_to.0) else { return };
         let seen = match key.perm.possessor_byte() & Need::View as u8 {
             0 => KeyRef::unpossessed(ix),
-            _ => self.reference(call, ix),
+            _ => self.own_reference(call, ix),
         };
         if permission::check(key, seen.possessed, call.caller, Need::View).is_err() {
             return;
@@ -69,7 +70,13 @@ impl KeyService {
             key_type.name(),
         );
         text.extend_from_slice(line.as_bytes());
-        if key.key_type != TypeIx::DEAD {
+        if let Some(authority) = key.payload.authority() {
+            let mut summary = String::from("key:");
+            summary.push_str(&String::from_utf8_lossy(&key.description));
+            let tid = authority.requester.credentials.tid;
+            let _ = write!(summary, " pid:{tid} ci:{}", authority.callout().len());
+            text.extend_from_slice(summary.as_bytes());
+        } else if ![TypeIx::DEAD, TypeIx::REQUEST_KEY_AUTH].contains(&key.key_type) {
             text.extend_from_slice(&key.description);
         }
         if key.is_positive() {
@@ -168,7 +175,10 @@ mod tests {
     /// A dead key grants nothing, so no caller can see this line in a whole service.
     #[test]
     fn a_dead_key_is_marked() {
-        let mut service = KeyService::new(Config { entropy: Box::new(Counting(0)) });
+        let mut service = KeyService::new(Config {
+            entropy: Box::new(Counting(0)),
+            upcalls: crate::Upcalls::Off,
+        });
         let user = service.types.find(b"user").unwrap();
         let key = service
             .allocate(&crate::create::NewKey {

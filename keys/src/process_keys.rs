@@ -18,17 +18,24 @@ use crate::quota::Charge;
 use crate::search::{Goal, Miss, Search};
 use crate::service::KeyService;
 
-/// The keyrings that a thread subscribes to.
+/// The keys that a thread's credentials use: the keyrings that it subscribes to, and the
+/// authority that it has assumed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Subscriptions {
     pub(crate) thread: Option<KeyIx>,
     pub(crate) process: Option<KeyIx>,
     pub(crate) session: Option<KeyIx>,
+    pub(crate) authority: Option<KeyIx>,
 }
 
 impl Subscriptions {
     pub(crate) fn each(&self) -> impl Iterator<Item = KeyIx> {
-        [self.thread, self.process, self.session].into_iter().flatten()
+        [self.thread, self.process, self.session, self.authority].into_iter().flatten()
+    }
+
+    /// What another process, or another program, goes on with.
+    pub(crate) fn inherited(&self) -> Subscriptions {
+        Subscriptions { thread: None, process: None, ..*self }
     }
 }
 
@@ -92,7 +99,7 @@ const USER_KEYRING_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x003f_0000)
 /// `_tid` and `_pid`: 3f010000.
 pub(crate) const TASK_KEYRING_PERM: Perm = Perm::POSSESSOR_ALL.with(Perm::user(Need::View));
 /// `_ses`: 3f030000.
-const SESSION_PERM: Perm = TASK_KEYRING_PERM.with(Perm::user(Need::Read));
+pub(crate) const SESSION_PERM: Perm = TASK_KEYRING_PERM.with(Perm::user(Need::Read));
 /// A named session: 3f130000.
 const NAMED_SESSION_PERM: Perm = SESSION_PERM.with(Perm::user(Need::Link));
 /// `.user_reg`: 0c030000.
@@ -111,10 +118,9 @@ impl KeyService {
         self.tasks.get(&task).map(|task| task.rings).unwrap_or_default()
     }
 
-    /// The rings that a search of this caller goes through: its own, and without a
-    /// session the user-session keyring if there is a usable one.
-    pub(crate) fn searched(&self, call: &Call<'_>) -> Subscriptions {
-        let mut rings = self.subscriptions(call.caller.task);
+    /// The rings that a search of this caller goes through: those of its credentials, and
+    /// without a session the user-session keyring if there is a usable one.
+    pub(crate) fn searched(&self, call: &Call<'_>, mut rings: Subscriptions) -> Subscriptions {
         if rings.session.is_none() {
             rings.session = self.existing_user_session(call);
         }
@@ -142,6 +148,7 @@ impl KeyService {
             index: self.index(TypeIx::KEYRING, name),
             goal: Goal::Usable,
             recurse: false,
+            matcher: None,
         };
         match search.below(KeyRef::possessed(register)) {
             Ok(found) => Ok(Some(found.key)),

@@ -14,8 +14,8 @@ use keyshim_abi::{Errno, Need};
 
 use crate::Now;
 use crate::key::{Key, KeyIx, KeyRef, KeyState};
-use crate::key_type::TypeIx;
-use crate::links::IndexHash;
+use crate::key_type::{Match, TypeIx};
+use crate::links::{IndexHash, Links};
 use crate::permission;
 use crate::process_keys::Subscriptions;
 use crate::store::Store;
@@ -67,6 +67,8 @@ pub(crate) struct Search<'a> {
     pub(crate) goal: Goal,
     /// Look into nested rings too.
     pub(crate) recurse: bool,
+    /// What the type makes of the description; without it, descriptions are equal.
+    pub(crate) matcher: Option<&'a dyn Match>,
 }
 
 /// What makes a candidate the one.
@@ -150,7 +152,10 @@ impl<'a> Search<'a> {
         }
         let wanted = match self.goal {
             Goal::Identity(wanted) => wanted == ix,
-            _ => *key.description == *self.index.description,
+            _ => match self.matcher {
+                Some(matcher) => matcher.matches(&key.description),
+                None => *key.description == *self.index.description,
+            },
         };
         if !wanted {
             return Verdict::Mismatch;
@@ -170,7 +175,7 @@ impl Walk<'_> {
     /// but may not be had, the search ends there.
     fn begin(&mut self, ring: KeyIx) -> Option<KeyIx> {
         let key = self.search.store.get(ring);
-        if self.search.index.matches(key) {
+        if self.search.matcher.is_some() || self.search.index.matches(key) {
             match self.search.judge(key, ring, self.possessed) {
                 Verdict::Found => return Some(ring),
                 Verdict::Refused(errno) => {
@@ -197,12 +202,14 @@ impl Walk<'_> {
         }
         let links = keyring.links()?;
         let index = self.search.index;
-        if let Some(found) = links.find(index.hash, |ix| index.matches(store.get(ix))) {
-            match self.search.judge(store.get(found), found, self.possessed) {
-                Verdict::Found => return Some(found),
-                Verdict::Refused(errno) => self.remember(errno),
-                Verdict::Mismatch => {}
-            }
+        let found = match self.search.matcher {
+            Some(_) => self.inspect_each(links),
+            None => links
+                .find(index.hash, |ix| index.matches(store.get(ix)))
+                .and_then(|found| self.inspect(found)),
+        };
+        if found.is_some() {
+            return found;
         }
         if !self.search.recurse {
             return None;
@@ -212,6 +219,26 @@ impl Walk<'_> {
             ControlFlow::Break(found) => found,
             ControlFlow::Continue(()) => None,
         }
+    }
+
+    fn inspect(&mut self, ix: KeyIx) -> Option<KeyIx> {
+        match self.search.judge(self.search.store.get(ix), ix, self.possessed) {
+            Verdict::Found => return Some(ix),
+            Verdict::Refused(errno) => self.remember(errno),
+            Verdict::Mismatch => {}
+        }
+        None
+    }
+
+    /// Every link in its order, until one is what is looked for.
+    fn inspect_each(&mut self, links: &Links) -> Option<KeyIx> {
+        let mut found = None;
+        links.each(&mut |ix| {
+            if found.is_none() {
+                found = self.inspect(ix);
+            }
+        });
+        found
     }
 
     /// Breaks off with the key found, or with none where it is too deep to go on.

@@ -2,29 +2,43 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use keyshim_abi::Request;
 use keyshim_abi::caller::{Caller, TaskId};
-use keyshim_abi::reply::Answer;
-use keyshim_abi::{Errno, Request};
 
+use crate::construction::Constructions;
+use crate::effect::{CallId, Effect, Outcome};
 use crate::entropy::Entropy;
 use crate::hasher::IndexHasher;
+use crate::held::Held;
 use crate::key::KeyIx;
-use crate::key_type::{KeyType, Types};
-use crate::lookup::Call;
+use crate::key_type::Types;
+use crate::lookup::{Call, Stop};
 use crate::names::Names;
 use crate::ops;
 use crate::process_keys::{Image, ImageIx, Namespaces, Task};
 use crate::quota::{Knobs, Users};
 use crate::store::Store;
+use crate::waiting::Waiters;
 use crate::{Now, TaskEvent};
 
 /// How a domain begins.
 pub struct Config {
     /// Randomness: the system's, or a generator with a seed.
     pub entropy: Box<dyn Entropy>,
+    /// Whether somebody is called for keys that are not there.
+    pub upcalls: Upcalls,
+}
+
+/// What happens to a request for a key that is not there, with callout information.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upcalls {
+    /// ENOKEY, as without callout information, unless the key's type makes its keys
+    /// itself.
+    Off,
+    /// The shell is to start a helper ([`crate::Effect::StartUpcall`]).
+    On,
 }
 
 /// One key universe.
@@ -42,10 +56,19 @@ pub struct KeyService {
     pub(crate) names: Names,
     /// Keys that expire, or were revoked, and when.
     pub(crate) deaths: BTreeSet<(Now, KeyIx)>,
+    /// The same for keys of types that are collected without delay.
+    pub(crate) deaths_at_once: BTreeSet<(Now, KeyIx)>,
     /// Keys that nobody uses any more, to be destroyed when the call has ended.
     pub(crate) graveyard: Vec<KeyIx>,
     /// Some ring has had more links than one node of its tree holds.
     pub(crate) order_is_undefined: bool,
+    pub(crate) upcalls: Upcalls,
+    pub(crate) constructions: Constructions,
+    pub(crate) waiters: Waiters,
+    /// Keys that have been finished since their waiters were last woken.
+    pub(crate) finished: Vec<KeyIx>,
+    pub(crate) held: Held,
+    pub(crate) effects: Vec<Effect>,
 }
 
 impl KeyService {
@@ -66,36 +89,53 @@ impl KeyService {
             namespaces: Namespaces::new(),
             names: Names::default(),
             deaths: BTreeSet::new(),
+            deaths_at_once: BTreeSet::new(),
             graveyard: Vec::new(),
             order_is_undefined: false,
+            upcalls: config.upcalls,
+            constructions: Constructions::default(),
+            waiters: Waiters::default(),
+            finished: Vec::new(),
+            held: Held::default(),
+            effects: Vec::new(),
         }
     }
 
-    /// Carries out one call. Bytes for the caller's buffer are appended to `data`,
-    /// never more than the room that the request offers.
+    /// Carries out one call. Bytes for the caller's buffer are appended to `data`, never
+    /// more than the room that the request offers. A call that waits is answered by a
+    /// later input, by an effect with its number.
     pub fn submit(
         &mut self,
         now: Now,
+        id: CallId,
         caller: &Caller<'_>,
         request: &Request<'_>,
         data: &mut Vec<u8>,
-    ) -> Answer {
-        let call = Call { now, caller };
+    ) -> Outcome {
+        let call = Call::new(now, id, caller);
         self.refresh_ids(&call);
-        let answer = ops::carry_out(self, &call, request, data);
-        self.reap();
-        answer
+        let outcome = match ops::carry_out(self, &call, request, data) {
+            Ok(value) => Outcome::Done(Ok(value)),
+            Err(Stop::Refused(errno)) => Outcome::Done(Err(errno)),
+            Err(Stop::Waits(wait)) => {
+                self.begin_wait(&call, request, wait);
+                Outcome::Waiting
+            }
+        };
+        self.settle(now);
+        outcome
     }
 
     /// Takes note of what happened to a task.
-    pub fn task_event(&mut self, _now: Now, event: TaskEvent) {
+    pub fn task_event(&mut self, now: Now, event: TaskEvent) {
         self.apply(event);
-        self.reap();
+        self.settle(now);
     }
 
-    /// Adds a key type. EEXIST when one of that name is registered.
-    pub fn register_type(&mut self, key_type: Arc<dyn KeyType>) -> Result<(), Errno> {
-        self.types.register(key_type)
+    /// What the shell is to do because of the inputs so far, in order.
+    #[must_use]
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        core::mem::take(&mut self.effects)
     }
 
     /// True when this thread has a session keyring of its own choosing or its

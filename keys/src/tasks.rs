@@ -1,10 +1,12 @@
 //! What fork, clone, execve and exit do to keyrings (`copy_creds`,
 //! `prepare_exec_creds`, `exit_creds`).
 
-use keyshim_abi::caller::TaskId;
+use keyshim_abi::caller::{Ids, TaskId};
+use keyshim_abi::uapi::reqkey_default;
 
 use crate::TaskEvent;
 use crate::create::NewKey;
+use crate::effect::UpcallId;
 use crate::key::KeyIx;
 use crate::key_type::TypeIx;
 use crate::process_keys::{Image, ImageIx, Subscriptions, TASK_KEYRING_PERM, Task};
@@ -21,6 +23,9 @@ impl KeyService {
             TaskEvent::ThreadStarted { parent, child } => self.thread_started(parent, child),
             TaskEvent::Execed { task } => self.execed(task),
             TaskEvent::IdsChanged { task, ids } => self.ids_changed(task, ids),
+            TaskEvent::UpcallStarted { upcall, task, ids } => {
+                self.upcall_started(upcall, task, ids);
+            }
             TaskEvent::Exited { task } => self.exited(task),
         }
     }
@@ -28,8 +33,22 @@ impl KeyService {
     /// A process keeps the session and what it was told about requests.
     fn forked(&mut self, parent: TaskId, child: TaskId) {
         let Some(maker) = self.tasks.get(&parent).copied() else { return };
-        let rings = Subscriptions { session: maker.rings.session, ..Subscriptions::default() };
-        self.add_task(child, Task { rings, ..maker });
+        self.add_task(child, Task { rings: maker.rings.inherited(), ..maker });
+    }
+
+    /// A helper begins as a kernel thread that executes a program: with a session of its
+    /// own and nothing else, and the thread keyring as its default destination
+    /// (`prepare_kernel_cred`).
+    fn upcall_started(&mut self, upcall: UpcallId, id: TaskId, ids: Ids) {
+        let construction = self.constructions.running.get(&upcall);
+        let session = construction.and_then(|construction| construction.session);
+        let rings = Subscriptions { session, ..Subscriptions::default() };
+        let reqkey_default = match session {
+            Some(_) => reqkey_default::THREAD,
+            None => reqkey_default::DEFAULT,
+        };
+        self.add_task(id, Task { rings, reqkey_default, ..Task::new(ids) });
+        self.execed(id);
     }
 
     /// A thread shares the process keyring too, and has a thread keyring of its own
@@ -88,7 +107,7 @@ impl KeyService {
         self.next_image += 1;
         self.images.insert(image, Image { users: 1, rings: task.rings });
         if let Some(task) = self.tasks.get_mut(&id) {
-            task.rings = Subscriptions { session: task.rings.session, ..Subscriptions::default() };
+            task.rings = task.rings.inherited();
             task.image = Some(image);
         }
         for ring in [task.rings.thread, task.rings.process].into_iter().flatten() {
@@ -112,6 +131,7 @@ impl KeyService {
     }
 
     fn exited(&mut self, id: TaskId) {
+        self.interrupt_task(id);
         let Some(task) = self.tasks.remove(&id) else { return };
         for ring in task.rings.each() {
             self.put(ring);

@@ -1,5 +1,6 @@
 //! The service through its face: what the kernel's tables say of negative keys, key
-//! types that come and go, user namespaces, serials, the collector, and cost.
+//! types that come and go, user namespaces, serials, the collector, upcalls, the face for
+//! services, and cost.
 
 // Helpers of tests are not tests by the lint's lights.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -19,5 +20,9 @@ mod namespaces;
 mod negative;
 #[path = "service/scale.rs"]
 mod scale;
+#[path = "service/services.rs"]
+mod services;
 #[path = "service/tasks.rs"]
 mod tasks;
+#[path = "service/upcalls.rs"]
+mod upcalls;

@@ -17,6 +17,9 @@
 //! * Under the supervisor alone, what follows once a thread that is not its process's main
 //!   one has made another: nobody says who made a thread (COMPATIBILITY.md). A history is
 //!   *cut* where it goes another way after that.
+//! * The quota of a user for whom helpers have been called: the name of a helper's session
+//!   keyring holds a serial in decimal, whose length is by chance. A history in which
+//!   quota is full in one world only is cut there.
 //! * Where a `big_key` of 640 to 1,200 bytes lies, `[buff]` or `[file]`: each build of
 //!   the kernel draws that line elsewhere.
 
@@ -36,6 +39,7 @@ use crate::world::core::CoreWorld;
 use crate::world::run::{Run, Seen, preamble};
 
 mod between_kernels;
+mod serial_length;
 
 /// Ids of the core's users begin here: seven digits, as everywhere.
 const CORE_ID_BASE: u32 = 1_000_000;
@@ -101,6 +105,8 @@ pub fn record(seed: u64, steps: usize, abilities: Abilities, actor: &Path) -> Re
     let mut history = History {
         start: flavour.start,
         needs_big_key: flavour.big_key_percent > 0,
+        needs_dns_resolver: false,
+        needs_upcalls: flavour.upcalls,
         steps: Vec::new(),
     };
     let mut seen = Vec::new();
@@ -129,6 +135,10 @@ pub fn rerecord(history: &History, actor: &Path) -> Result<Recorded> {
 /// The history without the steps of actors that are not there (any more), as is
 /// left when some steps have been taken out.
 pub fn without_the_dead(history: &History) -> Result<History> {
+    if history.needs_upcalls {
+        // Who lives depends on which requests bring helpers: a run passes over the others.
+        return Ok(history.clone());
+    }
     let mut tasks = Tasks::default();
     tasks.begin("r");
     let mut kept = History { steps: Vec::new(), ..history.clone() };
@@ -177,6 +187,7 @@ pub fn compare_core(recorded: &Recorded) -> Result<(Verdict, bool)> {
 fn replay_core(recorded: &Recorded, early: &[usize]) -> Result<(Verdict, bool)> {
     let world = CoreWorld::new(7, "r", recorded.start_second, CORE_ID_BASE);
     let mut run = Run::begin(world, recorded.history.start)?;
+    let upcalls = recorded.history.needs_upcalls;
     for (index, (step, kernel)) in recorded.history.steps.iter().zip(&recorded.seen).enumerate() {
         let second = match early.contains(&index) {
             true => kernel.second_before,
@@ -187,7 +198,8 @@ fn replay_core(recorded: &Recorded, early: &[usize]) -> Result<(Verdict, bool)> 
         }
         let other = run.step(step)?;
         let disordered = run.world.disordered();
-        if let Some(verdict) = judge(index, step, [&kernel.text, &other.text], disordered) {
+        let texts = [kernel.text.as_str(), other.text.as_str()];
+        if let Some(verdict) = judge(index, step, texts, disordered, upcalls) {
             return Ok((verdict, disordered));
         }
     }
@@ -207,6 +219,7 @@ pub fn compare_road(
     let mut run = Run::begin(world, recorded.history.start)?;
     let mut late = false;
     let mut makers = Makers::default();
+    let upcalls = recorded.history.needs_upcalls;
     for (index, (step, kernel)) in recorded.history.steps.iter().zip(&recorded.seen).enumerate() {
         makers.after(step);
         let second = kernel.second_before - recorded.start_second + start_second;
@@ -220,7 +233,8 @@ pub fn compare_road(
             || other.second_before != other.second_after
             || kernel.second_before != kernel.second_after;
         late |= unsure && sets_timeout(step);
-        if let Some(verdict) = judge(index, step, [&kernel.text, &other.text], disordered) {
+        let texts = [kernel.text.as_str(), other.text.as_str()];
+        if let Some(verdict) = judge(index, step, texts, disordered, upcalls) {
             return Ok(match verdict {
                 _ if timed && unsure => Verdict::Cut(index, "the second changed"),
                 _ if makers.are_unsure && matches!(road, Road::Supervised(_)) => {
@@ -260,12 +274,22 @@ fn sets_timeout(step: &Step) -> bool {
 }
 
 /// `None` when both say the same, or what is excused.
-fn judge(at: usize, step: &Step, [kernel, other]: [&str; 2], disordered: bool) -> Option<Verdict> {
+fn judge(
+    at: usize,
+    step: &Step,
+    [kernel, other]: [&str; 2],
+    disordered: bool,
+    upcalls: bool,
+) -> Option<Verdict> {
     if kernel == other
         || (disordered && same_members(kernel, other))
         || between_kernels::excuses(&step.action, kernel, other)
+        || (upcalls && serial_length::excuses(&step.action, kernel, other))
     {
         return None;
+    }
+    if upcalls && [kernel, other].contains(&"EDQUOT") {
+        return Some(Verdict::Cut(at, "the length of a serial"));
     }
     if disordered && is_key(kernel) && is_key(other) {
         return Some(Verdict::Cut(at, "the order of a large keyring"));
@@ -294,7 +318,7 @@ mod tests {
     #[test]
     fn order_is_excused_only_where_it_is_undefined() {
         let step = Step::new("a", Action::Exec);
-        let judge = |kernel, other, disordered| judge(0, &step, [kernel, other], disordered);
+        let judge = |kernel, other, disordered| judge(0, &step, [kernel, other], disordered, false);
         assert_eq!(judge("[k1 k2]", "[k2 k1]", true), None);
         assert!(matches!(judge("[k1 k2]", "[k2 k1]", false), Some(Verdict::Differs(_))));
         assert!(matches!(judge("[k1 k2]", "[k2 k3]", true), Some(Verdict::Differs(_))));

@@ -41,6 +41,10 @@ impl Privileges for Task {
         self.groups.contains(&gid.0)
     }
 
+    fn each_group(&self, visit: &mut dyn FnMut(Gid)) {
+        self.groups.iter().copied().map(Gid).for_each(visit);
+    }
+
     fn capable(&self, _capability: Capability) -> bool {
         self.effective
     }
@@ -208,6 +212,14 @@ impl Tasks {
         self.tasks.iter().filter(|(_, task)| of(task)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// A helper, which nobody forked: root with everything.
+    pub fn helper(&mut self, name: &str) -> Result<TaskId> {
+        if self.tasks.contains_key(name) {
+            bail!("actor {name} lives already");
+        }
+        Ok(self.begin(name))
+    }
+
     /// A new process.
     pub fn fork(&mut self, parent: &str, child: &str) -> Result<TaskId> {
         self.start(parent, child, true)
@@ -292,6 +304,7 @@ impl Tasks {
         });
         Ok(Caller {
             task: task.id,
+            tid: task.id.0 as u32,
             ids: task.ids,
             namespace: NamespaceOf::OUTERMOST,
             parent,

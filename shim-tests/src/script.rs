@@ -4,10 +4,17 @@
 //! # A comment: what Linux does, and why.
 //! start bare                            no session keyrings to begin with
 //! needs big_key                         a type that not every kernel has
+//! needs upcalls                         helpers are called
 //! k = add_key user "x" "payload" @s     actor `a`, when no other is named
 //! b: read k -> EACCES                   what it should give; any success otherwise
 //! a: read k -> "payload" or EKEYEXPIRED
 //! a: fork b                             a new process; `thread t` a new thread
+//! k = request_key user x ci @s -> upcall h1     waits; its helper is actor h1
+//! h1: arguments -> "create k $1 $1 0 0 s"       what the helper was started with
+//! h1: instantiate k "v" @d                      k is known from the upcall on
+//! h1: exit
+//! a: answer -> k                        what the call gives in which `a` waited
+//! b: interrupt                          a signal; then b's answer is EINTR
 //! times 3 b: read k% -> "p%"            three steps, for k1, k2 and k3
 //! ```
 //!
@@ -47,6 +54,14 @@ pub fn parse(text: &str) -> Result<History> {
         }
         if line == "needs big_key" {
             history.needs_big_key = true;
+            continue;
+        }
+        if line == "needs dns_resolver" {
+            history.needs_dns_resolver = true;
+            continue;
+        }
+        if line == "needs upcalls" {
+            history.needs_upcalls = true;
             continue;
         }
         let here = || format!("line {}: {line}", index + 1);
@@ -97,6 +112,9 @@ fn action(verb: &str, args: &[Token]) -> Result<Action> {
         "proc_keys" => Ok(Action::ProcKeys),
         "key_users" => Ok(Action::KeyUsers),
         "status" => Ok(Action::Status),
+        "answer" => Ok(Action::Answer),
+        "interrupt" => Ok(Action::Interrupt),
+        "arguments" => Ok(Action::Arguments),
         "wait" => Ok(Action::Wait(only_word(args)?.parse()?)),
         "setresuid" => set(Which::Uids, 3),
         "setresgid" => set(Which::Gids, 3),
@@ -145,6 +163,7 @@ fn arg(kind: Kind, token: &Token) -> Result<Arg> {
         Token::Quoted(bytes) if matches!(kind, Kind::Text | Kind::Payload) => {
             return Ok(Arg::Text(Text::Bytes(bytes.clone())));
         }
+        Token::Quoted(bytes) if kind == Kind::Pieces => return Ok(Arg::Pieces(pieces(bytes))),
         Token::Quoted(_) => bail!("no string is wanted here"),
         Token::Word(word) => word.as_str(),
     };
@@ -157,8 +176,15 @@ fn arg(kind: Kind, token: &Token) -> Result<Arg> {
         },
         Kind::Uid | Kind::Gid => Arg::Id(id(token)?),
         Kind::Mask => Arg::Number(u64::from_str_radix(word, 16)?),
-        Kind::Number | Kind::Segments => Arg::Number(number(word)? as u64),
+        Kind::Number => Arg::Number(number(word)? as u64),
+        Kind::Pieces => Arg::Pieces(pieces(word.as_bytes())),
     })
+}
+
+/// None in an empty text.
+fn pieces(text: &[u8]) -> Vec<Vec<u8>> {
+    let pieces = text.split(|&byte| byte == b'|').map(<[u8]>::to_vec).collect();
+    if text.is_empty() { Vec::new() } else { pieces }
 }
 
 fn number(word: &str) -> Result<i64> {

@@ -50,8 +50,10 @@ pub enum Arg {
     Room(Option<u32>),
     /// For Uid and Gid.
     Id(IdArg),
-    /// For Number, Mask and Segments.
+    /// For Number and Mask.
     Number(u64),
+    /// For Pieces.
+    Pieces(Vec<Vec<u8>>),
 }
 
 /// One of the three system calls.
@@ -99,6 +101,12 @@ pub enum Action {
     KeyUsers,
     /// Reads the thread's ids, groups and capabilities from `/proc`.
     Status,
+    /// What the call gives in which the actor has been waiting.
+    Answer,
+    /// A signal to an actor that waits in a call.
+    Interrupt,
+    /// The arguments that a helper was started with.
+    Arguments,
     /// Lets seconds pass.
     Wait(u32),
 }
@@ -141,6 +149,10 @@ pub struct History {
     pub start: Start,
     /// True when it uses the type `big_key`, which not every kernel has.
     pub needs_big_key: bool,
+    /// True when it uses the type `dns_resolver`, which not every kernel has.
+    pub needs_dns_resolver: bool,
+    /// True when helpers are called, which not every road can.
+    pub needs_upcalls: bool,
     /// What follows.
     pub steps: Vec<Step>,
 }

@@ -12,7 +12,7 @@ use keyshim_abi::marshal::Entry;
 
 use crate::step::{Action, Arg, Call, IdArg, KeyArg, Step, Text};
 use crate::verb::{Gives, Kind};
-use crate::wire::{Register, Report, UNTOUCHED};
+use crate::wire::{Progress, Register, Report, UNTOUCHED};
 
 mod proc;
 mod show;
@@ -110,9 +110,9 @@ impl Naming {
             }
             Arg::Room(None) => into.extend([Register::Bad, Register::Value(64)]),
             Arg::Id(id) => into.push(Register::Value(u64::from(self.id(*id)))),
-            Arg::Number(count) if kind == Kind::Segments => {
-                into.push(Register::In(vec![0; *count as usize * 16]));
-                into.push(Register::Value(*count));
+            Arg::Pieces(pieces) => {
+                into.push(Register::Scattered(pieces.clone()));
+                into.push(Register::Value(pieces.len() as u64));
             }
             Arg::Number(number) => into.push(Register::Value(*number)),
         }
@@ -183,6 +183,18 @@ impl Naming {
 
     /// What a step gave, in words.
     pub fn outcome(&mut self, step: &Step, report: &Report) -> String {
+        match &report.progress {
+            Progress::Done => {}
+            Progress::Waits => return "waits".to_owned(),
+            Progress::Upcall(helper, serial) => {
+                let likeness = match &step.action {
+                    Action::Call(call) => likeness_of(call, 0),
+                    _ => None,
+                };
+                self.name(*serial, step.bind.as_deref(), false, likeness);
+                return format!("upcall {helper}");
+            }
+        }
         if report.ret < 0 {
             return i32::try_from(-report.ret)
                 .ok()
@@ -194,6 +206,7 @@ impl Naming {
             Action::ProcKeys => self.proc_keys(&report.out),
             Action::KeyUsers => self.key_users(&report.out),
             Action::Status => self.status(&report.out),
+            Action::Arguments => self.arguments(&report.out),
             _ => "0".to_owned(),
         }
     }
@@ -207,10 +220,11 @@ impl Naming {
                 let likeness = likeness_of(call, index);
                 self.name(ret as i32, bind, keyring, likeness)
             }
-            Gives::Keyring if ret == 0 => "0".to_owned(),
+            Gives::Keyring | Gives::Authority if ret == 0 => "0".to_owned(),
+            Gives::Authority => self.name(ret as i32, bind, false, None),
             Gives::Keyring => self.name(ret as i32, bind, true, None),
             Gives::Label => match report.out.get(..ret as usize) {
-                Some([text @ .., 0]) => self.users_back(&String::from_utf8_lossy(text)),
+                Some([text @ .., 0]) => self.description(&String::from_utf8_lossy(text)),
                 _ => show::short(report),
             },
             Gives::Content if self.is_keyring(call.args.first()) => self.members(report),
@@ -222,7 +236,7 @@ impl Naming {
     #[must_use]
     pub fn is_keyring(&self, key: Option<&Arg>) -> bool {
         match key {
-            Some(Arg::Key(KeyArg::Number(number))) => (-6..=-1).contains(number),
+            Some(Arg::Key(KeyArg::Number(number))) => (-6..=-1).contains(number) || *number == -8,
             Some(Arg::Key(KeyArg::Named(name))) => self
                 .serial(name)
                 .and_then(|serial| self.names.get(&serial))
@@ -266,7 +280,30 @@ impl Naming {
         list
     }
 
-    /// User ids of the history replaced by `$1` to `$9`.
+    /// The text of DESCRIBE. An authorisation key is called after a serial.
+    fn description(&self, text: &str) -> String {
+        let named = text.starts_with(".request_key_auth;").then(|| text.rsplit_once(';')).flatten();
+        let serial = named.and_then(|(_, hex)| i32::from_str_radix(hex, 16).ok());
+        match (named, serial.and_then(|serial| self.label(serial))) {
+            (Some((before, _)), Some(label)) => format!("{};{label}", self.users_back(before)),
+            _ => self.users_back(text),
+        }
+    }
+
+    /// A helper's arguments: what to do, the key, user and group, and the keyrings.
+    fn arguments(&mut self, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(text);
+        let mut words: Vec<String> = Vec::new();
+        for (index, word) in text.split(' ').enumerate() {
+            words.push(match (index, word.parse::<i32>()) {
+                (1 | 4.., Ok(serial)) if serial > 0 => self.name(serial, None, index > 3, None),
+                _ => self.users_back(word),
+            });
+        }
+        format!("\"{}\"", words.join(" "))
+    }
+
+    /// User ids of the history replaced by `$1` to `$9`, serials by their labels.
     fn users_back(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut digits = String::new();
@@ -277,6 +314,9 @@ impl Naming {
             }
             match digits.parse::<u32>() {
                 Ok(id) if self.is_own(id) => out.push_str(&format!("${}", id - self.base)),
+                Ok(id) if self.label(id as i32).is_some() => {
+                    out.push_str(self.label(id as i32).unwrap_or_default());
+                }
                 _ => out.push_str(&digits),
             }
             digits.clear();

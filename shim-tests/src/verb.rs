@@ -23,8 +23,8 @@ pub enum Kind {
     Number,
     /// A permission mask, written in hexadecimal.
     Mask,
-    /// That many empty segments of a scattered payload: two registers.
-    Segments,
+    /// A scattered payload, its pieces divided by bars: two registers.
+    Pieces,
 }
 
 /// What a success means, and so how it is shown.
@@ -36,6 +36,8 @@ pub enum Gives {
     KeyOfType(usize),
     /// The serial of a keyring, or 0.
     Keyring,
+    /// The serial of an authorisation key, or 0.
+    Authority,
     /// Bytes in the buffer.
     Bytes,
     /// What a key holds: serials when it is a keyring, bytes otherwise.
@@ -98,11 +100,11 @@ pub static VERBS: [Verb; 30] = [
     keyctl("negate", op::NEGATE, &[K::Key, K::Number, K::Key], G::Number),
     keyctl("set_reqkey_keyring", op::SET_REQKEY_KEYRING, &[K::Number], G::Number),
     keyctl("set_timeout", op::SET_TIMEOUT, &[K::Key, K::Number], G::Number),
-    keyctl("assume_authority", op::ASSUME_AUTHORITY, &[K::Key], G::Number),
+    keyctl("assume_authority", op::ASSUME_AUTHORITY, &[K::Key], G::Authority),
     keyctl("get_security", op::GET_SECURITY, &[K::Key, K::Room], G::Bytes),
     keyctl("session_to_parent", op::SESSION_TO_PARENT, &[], G::Number),
     keyctl("reject", op::REJECT, &[K::Key, K::Number, K::Number, K::Key], G::Number),
-    keyctl("instantiate_iov", op::INSTANTIATE_IOV, &[K::Key, K::Segments, K::Key], G::Number),
+    keyctl("instantiate_iov", op::INSTANTIATE_IOV, &[K::Key, K::Pieces, K::Key], G::Number),
     keyctl("invalidate", op::INVALIDATE, &[K::Key], G::Number),
     keyctl("get_persistent", op::GET_PERSISTENT, &[K::Uid, K::Key], G::Keyring),
     keyctl("restrict_keyring", op::RESTRICT_KEYRING, &[K::Key, K::Text, K::Text], G::Number),

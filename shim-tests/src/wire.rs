@@ -13,6 +13,8 @@ pub enum Register {
     Value(u64),
     /// The address of these bytes.
     In(Vec<u8>),
+    /// The address of an array of `struct iovec`, one for each of these pieces.
+    Scattered(Vec<Vec<u8>>),
     /// The address of a buffer of so many bytes, filled with [`UNTOUCHED`].
     Out(u32),
     /// An address where nothing is.
@@ -23,6 +25,29 @@ pub enum Register {
 pub const UNTOUCHED: u8 = 0xa5;
 /// An address where nothing is: below what may be mapped.
 pub const BAD_ADDRESS: u64 = 16;
+
+/// An array of `struct iovec` that lies at that address, with its pieces behind it.
+#[must_use]
+pub fn scattered(pieces: &[Vec<u8>], address: u64) -> Vec<u8> {
+    let mut at = address + pieces.len() as u64 * 16;
+    let mut memory = Vec::new();
+    for piece in pieces {
+        memory.extend_from_slice(&at.to_ne_bytes());
+        memory.extend_from_slice(&(piece.len() as u64).to_ne_bytes());
+        at += piece.len() as u64;
+    }
+    pieces.iter().for_each(|piece| memory.extend_from_slice(piece));
+    memory
+}
+
+/// What a helper says first: for which thread it acts, and the arguments it was given.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HelperHello {
+    /// Thread id of the requester; of the first where a helper requested in its turn.
+    pub requester: i64,
+    /// The arguments, without the program's name.
+    pub arguments: Vec<String>,
+}
 
 /// What an actor shall do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,9 +85,24 @@ pub enum Command {
     Nothing,
 }
 
+/// How far a call has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Progress {
+    /// To its end.
+    #[default]
+    Done,
+    /// It waits for a key that somebody else is having made.
+    Waits,
+    /// It waits for a helper of its own, that actor, which is to make the key of that
+    /// serial.
+    Upcall(String, i32),
+}
+
 /// What came of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
+    /// Unless it is done, the rest says nothing yet.
+    pub progress: Progress,
     /// The value returned, or the error's number, negative. For the first report
     /// of a new actor, its thread id.
     pub ret: i64,

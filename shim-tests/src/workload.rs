@@ -14,9 +14,11 @@ use crate::step::{Action, Arg, Call, IdArg, Start, Step, Text, Which};
 use crate::trace::Naming;
 use crate::verb;
 use crate::world::run::{Seen, preamble};
+use upcalls::Upcalls;
 
 mod args;
 mod calls;
+mod upcalls;
 
 /// Most tasks that live at once.
 const TASKS_MAX: usize = 6;
@@ -30,6 +32,8 @@ pub struct Abilities {
     pub bare: bool,
     /// There is the type `big_key`.
     pub big_key: bool,
+    /// Helpers are called.
+    pub upcalls: bool,
 }
 
 /// What a history is about, besides everything.
@@ -47,6 +51,8 @@ pub struct Flavour {
     pub any_thread: bool,
     /// New keys of the type `big_key`, of a hundred; 0 where the kernel lacks it.
     pub big_key_percent: u32,
+    /// Keys are requested that helpers make.
+    pub upcalls: bool,
 }
 
 /// A key that the history has made.
@@ -69,6 +75,7 @@ pub struct Workload {
     task_count: usize,
     timeouts_pending: bool,
     waits_left: u32,
+    upcalls: Upcalls,
 }
 
 impl Workload {
@@ -91,6 +98,7 @@ impl Workload {
             wide: rng.random_ratio(1, 12),
             any_thread: rng.random_ratio(1, 4),
             big_key_percent,
+            upcalls: abilities.upcalls && rng.random_ratio(1, 2),
         };
         let mut tasks = Tasks::default();
         tasks.begin("r");
@@ -103,6 +111,7 @@ impl Workload {
             task_count: 0,
             timeouts_pending: false,
             waits_left: 2,
+            upcalls: Upcalls::default(),
         };
         for step in preamble(flavour.start) {
             workload.follow(&step, true)?;
@@ -118,6 +127,9 @@ impl Workload {
 
     /// The next step.
     pub fn next_step(&mut self) -> Step {
+        if let Some(step) = self.upcall_step() {
+            return step;
+        }
         let actor = self.actor();
         if self.timeouts_pending && self.waits_left > 0 && self.rng.random_ratio(1, 8) {
             self.waits_left -= 1;
@@ -135,6 +147,9 @@ impl Workload {
 
     /// Takes note of what a step gave.
     pub fn learn(&mut self, step: &Step, seen: &Seen, naming: &Naming) -> Result<()> {
+        if self.learn_wait(step, seen) {
+            return Ok(());
+        }
         let Action::Call(call) = &step.action else {
             return self.follow(step, seen.ok);
         };
@@ -183,7 +198,8 @@ impl Workload {
     /// the history's.
     fn actor(&mut self) -> String {
         let names = self.tasks.names();
-        let others: Vec<&str> = names.into_iter().filter(|name| !self.is_root(name)).collect();
+        let acts = |name: &&str| !self.is_root(name) && !self.waits(name);
+        let others: Vec<&str> = names.into_iter().filter(acts).collect();
         let root_acts = self.flavour.start == Start::Sessions && self.rng.random_ratio(1, 12);
         match others.choose(&mut self.rng) {
             Some(name) if !root_acts => (*name).to_owned(),
@@ -199,7 +215,7 @@ impl Workload {
     fn task_step(&mut self, actor: String) -> Step {
         let living = self.tasks.names().len();
         let crowded = living >= TASKS_MAX;
-        let first = actor == "r";
+        let first = actor == "r" || self.is_held_up(&actor);
         let action = match self.rng.random_range(0..20) {
             0..6 if !crowded => self.fork(&actor),
             6..9 if !crowded => self.thread(&actor),
@@ -212,7 +228,7 @@ impl Workload {
             _ if !first => Action::SetIds(Which::Uids, self.three_ids()),
             _ => self.fork(&actor),
         };
-        if first && matches!(action, Action::SetIds(Which::Uids | Which::Gids, _)) {
+        if actor == "r" && matches!(action, Action::SetIds(Which::Uids | Which::Gids, _)) {
             return Step::new("r", Action::SetGroups(Vec::new()));
         }
         Step::new(&actor, action)
@@ -226,6 +242,9 @@ impl Workload {
     fn thread(&mut self, actor: &str) -> Action {
         let main = self.tasks.get(actor).is_some_and(|task| task.main);
         if !main && !self.flavour.any_thread {
+            if self.is_held_up(actor) {
+                return self.fork(actor);
+            }
             return Action::Exec;
         }
         self.task_count += 1;

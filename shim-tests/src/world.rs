@@ -5,7 +5,9 @@ pub mod actor;
 pub mod core;
 pub mod kernel;
 pub mod run;
+pub mod stand_in;
 pub mod unrest;
+pub mod upcall;
 
 use anyhow::Result;
 
@@ -31,6 +33,12 @@ pub enum Deed {
     SetGroups(Vec<u32>),
     /// A text under `/proc`.
     Open(ProcText),
+    /// What the call gives in which the actor waits.
+    Answer,
+    /// A signal to the actor, which waits in a call.
+    Interrupt,
+    /// The arguments that a helper was started with.
+    Arguments,
     /// So many seconds.
     Wait(u32),
 }
@@ -51,6 +59,10 @@ pub trait World {
     /// Does what the actor is told. An error is a fault of the world: whatever the
     /// key service answers is in the report.
     fn act(&mut self, actor: &str, deed: &Deed) -> Result<Report>;
+
+    /// True when the actor lives; `waiting` for one that waits in a call, and can do
+    /// nothing but that, or for one that does not.
+    fn is_there(&self, actor: &str, waiting: bool) -> bool;
 
     /// Waits until what earlier steps began has come to its end.
     fn settle(&mut self) -> Result<()> {

@@ -6,6 +6,7 @@
 //! how much; the seed is otherwise of the hour, so that a day sees many. The long run
 //! is `cargo run --release -p keyshim-tests --bin differential -- --help`.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use keyshim_tests::campaign::{Plan, run};
 use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::Road;
 use keyshim_tests::world::kernel;
+use keyshim_tests::world::upcall::Stage;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Comparisons that an excuse may cut short, of a hundred.
@@ -33,16 +35,21 @@ fn main() -> Result<()> {
     let judged = kernel_off.is_none();
     let abilities = match judged {
         true => kernel::abilities()?,
-        false => Abilities { bare: false, big_key: false },
+        false => Abilities { bare: false, big_key: false, upcalls: false },
     };
-    let core = plan(abilities)?;
+    let actor = Path::new(env!("CARGO_BIN_EXE_keyshim-actor"));
+    let stage = Stage::set_or_skip(judged && !arguments.list, actor);
+    let core = plan(Abilities { upcalls: stage.is_some(), ..abilities })?;
     let itself = Plan {
         core: false,
         second: Some(Road::Kernel),
         histories: core.histories.div_ceil(8),
         ..core.clone()
     };
-    let through = |road: Result<Road>| Plan { core: false, second: road.ok(), ..core.clone() };
+    // The broker starts no helper.
+    let abilities = Abilities { upcalls: false, ..abilities };
+    let through =
+        |road: Result<Road>| Plan { core: false, second: road.ok(), abilities, ..core.clone() };
     let (preload, supervised) = (through(preload), through(supervised));
     let off = |plan: &Plan| !judged || plan.second.is_none();
     let (preload_off, supervised_off) = (off(&preload), off(&supervised));
@@ -56,7 +63,9 @@ fn main() -> Result<()> {
         Trial::test("the_supervisor_agrees_with_the_kernel", move || judge(&supervised))
             .with_ignored_flag(supervised_off),
     ];
-    libtest_mimic::run(&arguments, trials).exit()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(stage);
+    conclusion.exit()
 }
 
 fn setting(name: &str, default: u64) -> Result<u64> {

@@ -12,6 +12,7 @@ use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{ActorWorld, Road};
 use keyshim_tests::world::core::CoreWorld;
 use keyshim_tests::world::run::Run;
+use keyshim_tests::world::upcall::Stage;
 use keyshim_tests::world::{World, kernel};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -26,8 +27,11 @@ fn main() -> Result<()> {
     let roads = [("preload", as_root(Road::preload)), ("supervised", as_root(Road::supervised))];
     let abilities = match kernel_off {
         None => kernel::abilities()?,
-        Some(_) => Abilities { bare: false, big_key: false },
+        Some(_) => Abilities { bare: false, big_key: false, upcalls: false },
     };
+    let actor = Path::new(env!("CARGO_BIN_EXE_keyshim-actor"));
+    let stage = Stage::set_or_skip(kernel_off.is_none() && !arguments.list, actor);
+    let has_dns_resolver = kernel_off.is_none() && kernel::has_dns_resolver();
     for path in scripts()? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path)?;
@@ -36,12 +40,14 @@ fn main() -> Result<()> {
         trials.push(Trial::test(format!("core::{name}"), move || in_core(&one)));
         let off = kernel_off.is_some()
             || (history.start == Start::Bare && !abilities.bare)
-            || (history.needs_big_key && !abilities.big_key);
+            || (history.needs_big_key && !abilities.big_key)
+            || (history.needs_dns_resolver && !has_dns_resolver)
+            || (history.needs_upcalls && stage.is_none());
         trials
             .push(skippable(format!("kernel::{name}"), !off, move || on_road(&two, &Road::Kernel)));
         for (way, road) in &roads {
             let off = *way == "supervised" && NOT_SUPERVISED.contains(&name.as_str());
-            let road = road.as_ref().ok().filter(|_| !off).cloned();
+            let road = road.as_ref().ok().filter(|_| !off && !history.needs_upcalls).cloned();
             let history = history.clone();
             trials.push(skippable(format!("{way}::{name}"), road.is_some(), move || match &road {
                 Some(road) => on_road(&history, road),
@@ -49,22 +55,30 @@ fn main() -> Result<()> {
             }));
         }
     }
-    match kernel_off {
+    match &kernel_off {
         Some(why) => eprintln!("skipped: kernel: {why}"),
-        None => name_what_is_missing(abilities),
+        None => name_what_is_missing(abilities, has_dns_resolver),
     }
     for name in NOT_SUPERVISED {
         eprintln!("skipped: supervised::{name}: nobody says who made a thread");
     }
+    eprintln!("skipped: the roads: scripts that need upcalls: the broker starts no helper");
     for (way, road) in roads {
         if let Err(why) = road {
             eprintln!("skipped: {way}: {why:#}");
         }
     }
-    libtest_mimic::run(&arguments, trials).exit()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(stage);
+    conclusion.exit()
 }
 
-fn name_what_is_missing(abilities: Abilities) {
+fn name_what_is_missing(abilities: Abilities, has_dns_resolver: bool) {
+    if !has_dns_resolver {
+        eprintln!(
+            "skipped: kernel: scripts that need dns_resolver: this kernel lacks CONFIG_DNS_RESOLVER"
+        );
+    }
     if !abilities.bare {
         eprintln!(
             "skipped: kernel: scripts that start bare: this login has a session keyring; \

@@ -58,7 +58,7 @@ fn simulate(seed: u64, aloud: bool) -> Result<()> {
 
 fn one(seed: u64, aloud: bool) -> Result<Vec<String>> {
     let mut clock = ChaCha8Rng::seed_from_u64(seed ^ 0x0063_6c6f_636b);
-    let mut workload = Workload::new(seed, Abilities { bare: true, big_key: true })?;
+    let mut workload = Workload::new(seed, Abilities { bare: true, big_key: true, upcalls: true })?;
     let world = CoreWorld::new(seed, "r", START_SECOND, 1_000_000);
     let mut run = Run::begin(world, workload.flavour().start)?;
     let mut answers = Vec::new();

@@ -129,28 +129,51 @@ fn instantiate([_, a, b, c, d]: [u64; 5], memory: &Memory) -> Result<Owned, Errn
     Ok(Owned::Instantiate(KeyId(a as i32), payload(memory, b, len), KeyId(d as i32)))
 }
 
+/// The segments of an array, in the order in which Linux looks at them.
+fn segments(memory: &Memory, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
+    let mut segments = Vec::new();
+    for index in 0..count {
+        let at = address.checked_add(16 * index).ok_or(Errno::EFAULT)?;
+        if !memory.readable(at, 16) {
+            return Err(Errno::EFAULT);
+        }
+        let word = |from: u64| {
+            let byte = |n: usize| memory.byte(at + from + n as u64).expect("it is readable");
+            u64::from_le_bytes(std::array::from_fn(byte))
+        };
+        if word(8) >= 1 << 63 {
+            return Err(Errno::EINVAL);
+        }
+        segments.push((word(0), word(8)));
+    }
+    Ok(segments)
+}
+
 fn instantiate_iov([_, a, b, c, d]: [u64; 5], memory: &Memory) -> Result<Owned, Errno> {
     let count = if b == 0 { 0 } else { u64::from(c as u32) };
     if count > 1024 {
         return Err(Errno::EINVAL);
     }
-    let mut total = 0u128;
-    for index in 0..count {
-        let at = b.checked_add(16 * index).ok_or(Errno::EFAULT)?;
-        if !memory.readable(at, 16) {
-            return Err(Errno::EFAULT);
-        }
-        let byte = |n: u64| memory.byte(at + 8 + n).expect("it is readable");
-        let len = u64::from_le_bytes(std::array::from_fn(|n| byte(n as u64)));
-        if len >= 1 << 63 {
-            return Err(Errno::EINVAL);
-        }
-        total += u128::from(len);
+    let segments = segments(memory, b, count)?;
+    if segments.iter().any(|&(base, len)| base.checked_add(len).is_none_or(|end| end >= 1 << 63)) {
+        return Err(Errno::EFAULT);
     }
+    let total: u128 = segments.iter().map(|&(_, len)| u128::from(len)).sum();
     if total > 1024 * 1024 - 1 {
         return Err(Errno::EINVAL);
     }
-    Ok(Owned::Instantiate(KeyId(a as i32), OwnedPayload::Omitted(total as u64), KeyId(d as i32)))
+    let readable = segments.iter().all(|&(base, len)| memory.readable(base, len));
+    let payload = match readable {
+        true => OwnedPayload::Carried(
+            segments
+                .iter()
+                .flat_map(|&(base, len)| base..base + len)
+                .map(|at| memory.byte(at).expect("it is readable"))
+                .collect(),
+        ),
+        false => OwnedPayload::Unreadable(total as u64),
+    };
+    Ok(Owned::Instantiate(KeyId(a as i32), payload, KeyId(d as i32)))
 }
 
 pub(crate) fn request(call: &RawCall, memory: &Memory) -> Result<Owned, Errno> {

@@ -58,6 +58,7 @@ impl Domain {
         self.sweep();
         let caller = Caller {
             task: NOBODY,
+            tid: 0,
             ids: Ids::all(Uid(uid), Gid(gid)),
             namespace: NamespaceOf::OUTERMOST,
             parent: None,

@@ -11,20 +11,20 @@
 //! 7. not a keyring: ENOTDIR
 //! 8. the type's preparse: EINVAL, EBADMSG...; no description and none invented: EINVAL
 //! 9. keyring revoked EKEYREVOKED, link quota EDQUOT, restriction (EPERM...), WRITE EACCES
-//! 10. an equal key that can be updated: its WRITE EACCES, the type's update, EDQUOT
+//! 10. an equal key that can be updated: under construction it is waited for, and then
+//!     its state counts; its WRITE EACCES, the type's update, EDQUOT
 //! 11. else a new key: vetting of the description, EDQUOT
 
 use alloc::sync::Arc;
 
 use keyshim_abi::limits::ADD_PAYLOAD_LEN_MAX;
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Fetched, KeyId, Need, Payload, Perm};
 
-use super::{checked_type_name, serial_of};
+use super::{Progress, checked_type_name, serial_of};
 use crate::create::NewKey;
 use crate::key::{KeyIx, KeyRef};
 use crate::key_type::{KeyType, Preparsed, TypeIx};
-use crate::lookup::{Access, Call, Missing};
+use crate::lookup::{Access, Call, Missing, Stop, Wait};
 use crate::permission;
 use crate::quota::Charge;
 use crate::service::KeyService;
@@ -36,9 +36,9 @@ pub(super) fn add_key(
     description: Option<Fetched<&[u8]>>,
     payload: Payload<'_>,
     keyring: KeyId,
-) -> Answer {
+) -> Progress {
     if payload.len() > ADD_PAYLOAD_LEN_MAX {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let type_name = checked_type_name(type_name)?;
     let description = checked_description(type_name, description)?;
@@ -67,39 +67,41 @@ fn create_or_update(
     ring: KeyRef,
     (type_name, description): (&[u8], Option<&[u8]>),
     payload: Option<&[u8]>,
-) -> Result<KeyIx, Errno> {
+) -> Result<KeyIx, Stop> {
     let type_ix = service.types.find(type_name).ok_or(Errno::ENODEV)?;
     let key_type = Arc::clone(service.types.get(type_ix));
     if !service.is_keyring(ring.key) {
-        return Err(Errno::ENOTDIR);
+        return Err(Errno::ENOTDIR.into());
     }
     // A payload that was not worth carrying is one that its type refuses.
-    let mut prep = key_type.preparse(payload.ok_or(Errno::EINVAL)?)?;
+    let mut prep = service.preparse(call.now, &*key_type, payload.ok_or(Errno::EINVAL)?)?;
     let invented = prep.description.take();
     let description = description.or(invented.as_deref()).ok_or(Errno::EINVAL)?;
     let index = service.index(type_ix, description);
     let displaces = service.find_link(ring.key, &index);
     let link = service.prepare_link(ring.key, displaces)?;
-    let result = check_ring(service, call, ring, type_ix, &prep).and_then(|()| {
+    let checked = check_ring(service, call, ring, type_ix, &prep).map_err(Stop::from);
+    let result = checked.and_then(|()| {
         let updatable = key_type.updater().and(service.find_key_to_update(ring.key, &index));
         match updatable {
             Some(key) => {
                 let found = KeyRef { key, possessed: ring.possessed };
                 replace(service, call, found, &*key_type, prep).map(|()| None)
             }
-            None => create(service, call, &*key_type, (type_ix, description), prep).map(Some),
+            None => Ok(Some(create(service, call, &*key_type, (type_ix, description), prep)?)),
         }
     });
     match result {
         Ok(Some(new)) => {
             let linked = service.finish_link(link, new);
             service.put(new);
-            linked.map(|()| new)
+            linked?;
+            Ok(new)
         }
-        Ok(None) => link.displaces.ok_or(Errno::ENOKEY),
-        Err(errno) => {
+        Ok(None) => Ok(link.displaces.ok_or(Errno::ENOKEY)?),
+        Err(stop) => {
             service.cancel_link(link);
-            Err(errno)
+            Err(stop)
         }
     }
 }
@@ -121,9 +123,15 @@ fn replace(
     key: KeyRef,
     key_type: &dyn KeyType,
     prep: Preparsed,
-) -> Result<(), Errno> {
+) -> Result<(), Stop> {
+    if service.store.get(key.key).flags.under_construction {
+        return Err(Stop::Waits(Wait::Lookup(key)));
+    }
+    if call.resolved.contains(&key) {
+        service.state(call.now, key.key)?;
+    }
     permission::check(service.store.get(key.key), key.possessed, call.caller, Need::Write)?;
-    super::update::replace_payload(service, key.key, key_type, prep)
+    Ok(super::update::replace_payload(service, key.key, key_type, prep)?)
 }
 
 fn create(

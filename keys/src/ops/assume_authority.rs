@@ -2,41 +2,25 @@
 //!
 //! Checks in order (`keyctl_assume_authority`):
 //! 1. a special id: EINVAL
-//! 2. 0 drops the authority, which nobody has here: 0
-//! 3. the authorisation key, in the caller's keyrings: the search's error, ENOKEY as a
-//!    rule. No helper is called yet, so there is never one to find
+//! 2. 0 drops the authority: 0
+//! 3. the authorisation key, in the caller's own keyrings: the search's error, ENOKEY as
+//!    a rule
+//!
+//! Returns the authorisation key's serial.
 
-use alloc::format;
-
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId};
 
-use crate::key_type::TypeIx;
+use super::{Progress, serial_of};
 use crate::lookup::Call;
-use crate::search::{Goal, Search};
 use crate::service::KeyService;
 
-pub(super) fn assume_authority(service: &mut KeyService, call: &Call<'_>, key: KeyId) -> Answer {
-    match key.0 {
-        ..0 => Err(Errno::EINVAL),
-        0 => Ok(0),
-        _ => Err(find_authority(service, call, key)),
-    }
-}
-
-/// Why there is no authorisation key for that id (`key_get_instantiation_authkey`).
-pub(super) fn find_authority(service: &KeyService, call: &Call<'_>, key: KeyId) -> Errno {
-    let description = format!("{:x}", key.0);
-    let search = Search {
-        store: &service.store,
-        now: call.now,
-        caller: call.caller,
-        index: service.index(TypeIx::REQUEST_KEY_AUTH, description.as_bytes()),
-        goal: Goal::Usable,
-        recurse: true,
+pub(super) fn assume_authority(service: &mut KeyService, call: &Call<'_>, key: KeyId) -> Progress {
+    let authority_key = match key.0 {
+        ..0 => return Err(Errno::EINVAL.into()),
+        0 => None,
+        _ => Some(service.find_authority(call, key)?),
     };
-    match search.among(&service.searched(call)) {
-        Ok(_) => Errno::ENOKEY,
-        Err(miss) => miss.errno(),
-    }
+    service.task(call);
+    service.assume(call.caller.task, authority_key);
+    Ok(authority_key.map_or(0, |key| serial_of(service, key)))
 }

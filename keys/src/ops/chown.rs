@@ -9,9 +9,9 @@
 //! 5. the new owner's quota: EDQUOT
 
 use keyshim_abi::caller::{Caller, Capability, Gid, Uid};
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need};
 
+use super::Progress;
 use crate::key::{Key, KeyIx, KeyState};
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
@@ -24,7 +24,7 @@ pub(super) fn chown(
     key: KeyId,
     uid: u32,
     gid: u32,
-) -> Answer {
+) -> Progress {
     let namespace = &call.caller.namespace();
     let map = |id: u32, outward: Option<u32>| match id {
         UNCHANGED => Ok(None),
@@ -39,7 +39,7 @@ pub(super) fn chown(
     if needs_privilege(service.store.get(key), call.caller, uid, gid)
         && !call.caller.privileges.capable(Capability::SysAdmin)
     {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.into());
     }
     if let Some(uid) = uid {
         give(service, key, uid)?;

@@ -1,18 +1,17 @@
 //! KEYCTL_DESCRIBE: `type;uid;gid;perm;description`.
 //!
-//! Checks: the key with VIEW, negative too: the lookup's errors
-//! (`keyctl_describe_key`). EACCES would be excused by the authority to instantiate
-//! the key, which nobody has here. Returns the length with its NUL; copies nothing
+//! Checks: the key with VIEW, negative or under construction too: the lookup's errors
+//! (`keyctl_describe_key`). EACCES is excused by the authority to instantiate the key,
+//! which need not be assumed but found in the caller's own keyrings. Returns the length with its NUL; copies nothing
 //! unless all of it fits.
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use keyshim_abi::reply::Answer;
-use keyshim_abi::{KeyId, Need};
+use keyshim_abi::{Errno, KeyId, Need};
 
-use super::copy_if_it_fits;
-use crate::lookup::{Access, Call, Missing};
+use super::{Progress, copy_if_it_fits};
+use crate::lookup::{Call, Missing};
 use crate::service::KeyService;
 
 pub(super) fn describe(
@@ -21,8 +20,9 @@ pub(super) fn describe(
     key: KeyId,
     room: Option<u32>,
     data: &mut Vec<u8>,
-) -> Answer {
-    let found = service.lookup(call, key, Missing::Leave, Access::Partial(Need::View))?;
+) -> Progress {
+    let denied = |_| Errno::EACCES;
+    let found = service.lookup_or_authority(call, key, Missing::Leave, Need::View, denied)?;
     let key = service.store.get(found.key);
     let namespace = &call.caller.namespace();
     let mut text = format!(

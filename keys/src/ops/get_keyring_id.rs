@@ -2,10 +2,9 @@
 //!
 //! Checks: the lookup's errors, with SEARCH. A serial is tested likewise and returned.
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{KeyId, Need};
 
-use super::serial_of;
+use super::{Progress, serial_of};
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
 
@@ -14,7 +13,7 @@ pub(super) fn get_keyring_id(
     call: &Call<'_>,
     id: KeyId,
     create: bool,
-) -> Answer {
+) -> Progress {
     let missing = if create { Missing::Create } else { Missing::Leave };
     let found = service.lookup(call, id, missing, Access::Usable(Need::Search))?;
     Ok(serial_of(service, found.key))

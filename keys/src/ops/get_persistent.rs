@@ -13,10 +13,9 @@
 use alloc::format;
 
 use keyshim_abi::caller::{Capability, Gid, Uid};
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need};
 
-use super::serial_of;
+use super::{Progress, serial_of};
 use crate::create::NewKey;
 use crate::key::KeyIx;
 use crate::key_type::TypeIx;
@@ -33,11 +32,11 @@ pub(super) fn get_persistent(
     call: &Call<'_>,
     uid: u32,
     keyring: KeyId,
-) -> Answer {
+) -> Progress {
     let uid = permitted_user(call, uid)?;
     let ring = service.lookup(call, keyring, Missing::Create, Access::Usable(Need::Write))?;
     if !service.is_keyring(ring.key) {
-        return Err(Errno::ENOTDIR);
+        return Err(Errno::ENOTDIR.into());
     }
     let persistent = find_or_create(service, call, uid)?;
     permission::check(service.store.get(persistent), true, call.caller, Need::Link)?;

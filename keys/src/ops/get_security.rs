@@ -1,18 +1,17 @@
 //! KEYCTL_GET_SECURITY: the security label of a key. There is no security module here,
 //! so it is the empty string.
 //!
-//! Checks: the key with VIEW, negative too: the lookup's errors
-//! (`keyctl_get_security`). EACCES would be excused by the authority to instantiate the
-//! key; looking for that authority, which nobody has here, ends in its own error,
-//! ENOKEY as a rule. Returns the length with its NUL, 1.
+//! Checks: the key with VIEW, negative or under construction too: the lookup's errors
+//! (`keyctl_get_security`). EACCES is excused by the authority to instantiate the key;
+//! without that, the search for it says why: ENOKEY as a rule. Returns the length with
+//! its NUL, 1.
 
 use alloc::vec::Vec;
 
-use keyshim_abi::reply::Answer;
-use keyshim_abi::{Errno, KeyId, Need};
+use keyshim_abi::{KeyId, Need};
 
-use super::assume_authority::find_authority;
-use crate::lookup::{Access, Call, Missing};
+use super::Progress;
+use crate::lookup::{Call, Missing};
 use crate::service::KeyService;
 
 pub(super) fn get_security(
@@ -21,11 +20,8 @@ pub(super) fn get_security(
     key: KeyId,
     room: Option<u64>,
     data: &mut Vec<u8>,
-) -> Answer {
-    match service.lookup(call, key, Missing::Leave, Access::Partial(Need::View)) {
-        Err(Errno::EACCES) => return Err(find_authority(service, call, key)),
-        found => found?,
-    };
+) -> Progress {
+    service.lookup_or_authority(call, key, Missing::Leave, Need::View, |missing| missing)?;
     if room.is_some_and(|room| room > 0) {
         data.push(0);
     }

@@ -7,10 +7,9 @@
 //!    grants SEARCH to who does not possess it: joined. Already the session: 0
 //! 4. else a new one: EINVAL for an empty name, EDQUOT
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Fetched};
 
-use super::serial_of;
+use super::{Progress, serial_of};
 use crate::lookup::Call;
 use crate::service::KeyService;
 
@@ -18,10 +17,10 @@ pub(super) fn join_session_keyring(
     service: &mut KeyService,
     call: &Call<'_>,
     name: Option<Fetched<&[u8]>>,
-) -> Answer {
+) -> Progress {
     let joined = match name.transpose()? {
         None => Some(service.join_anonymous_session(call)?),
-        Some([b'.', ..]) => return Err(Errno::EPERM),
+        Some([b'.', ..]) => return Err(Errno::EPERM.into()),
         Some(name) => service.join_named_session(call, name)?,
     };
     Ok(joined.map_or(0, |ring| serial_of(service, ring)))

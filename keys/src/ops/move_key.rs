@@ -9,10 +9,10 @@
 //! 6. ENOTDIR, ENOENT, EKEYREVOKED, EDQUOT, EEXIST with EXCL, the restriction, EDEADLK,
 //!    ELOOP
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::uapi::MOVE_EXCL;
 use keyshim_abi::{Errno, KeyId, Need};
 
+use super::Progress;
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
 
@@ -22,9 +22,9 @@ pub(super) fn move_key(
     key: KeyId,
     (from, to): (KeyId, KeyId),
     flags: u32,
-) -> Answer {
+) -> Progress {
     if flags & !MOVE_EXCL != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let write = Access::Usable(Need::Write);
     let key = service.lookup(call, key, Missing::Create, Access::Usable(Need::Link))?.key;
@@ -33,7 +33,7 @@ pub(super) fn move_key(
         service.hold(from.key);
         let moved = service
             .lookup(call, to, Missing::Create, write)
-            .and_then(|to| service.move_link(key, from.key, to.key, flags & MOVE_EXCL != 0));
+            .and_then(|to| Ok(service.move_link(key, from.key, to.key, flags & MOVE_EXCL != 0)?));
         service.put(from.key);
         moved
     });

@@ -14,12 +14,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use keyshim_abi::limits::PAGE_LEN;
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need};
 
-use super::copy_if_it_fits;
+use super::{Progress, copy_if_it_fits};
 use crate::key::Key;
-use crate::lookup::{Access, Call, Missing};
+use crate::lookup::{Access, Call, Missing, Stop};
 use crate::permission;
 use crate::service::KeyService;
 
@@ -31,9 +30,11 @@ pub(super) fn read(
     key: KeyId,
     room: Option<u64>,
     data: &mut Vec<u8>,
-) -> Answer {
-    let found =
-        service.lookup(call, key, Missing::Leave, Access::Deferred).map_err(|_| Errno::ENOKEY)?;
+) -> Progress {
+    let found = match service.lookup(call, key, Missing::Leave, Access::Deferred) {
+        Err(Stop::Refused(_)) => return Err(Errno::ENOKEY.into()),
+        found => found?,
+    };
     let key = service.store.get(found.key);
     key.rejection()?;
     if !found.possessed {
@@ -47,7 +48,7 @@ pub(super) fn read(
     }
     let payload = reader.read(&key.payload)?;
     copy_if_it_fits(&payload, room, data);
-    u32::try_from(payload.len()).map_err(|_| Errno::ENOMEM)
+    Ok(u32::try_from(payload.len()).map_err(|_| Errno::ENOMEM)?)
 }
 
 fn read_keyring(
@@ -55,10 +56,10 @@ fn read_keyring(
     keyring: &Key,
     room: Option<u64>,
     data: &mut Vec<u8>,
-) -> Answer {
+) -> Progress {
     let crooked = |room: u64| room <= PAGE_LEN && room % SERIAL_LEN as u64 != 0;
     if room.is_some_and(crooked) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let Some(links) = keyring.links() else { return Ok(0) };
     let len = links.len() * SERIAL_LEN;
@@ -68,5 +69,5 @@ fn read_keyring(
             data.extend_from_slice(&service.store.get(key).serial.raw().to_ne_bytes());
         });
     }
-    u32::try_from(len).map_err(|_| Errno::ENOMEM)
+    Ok(u32::try_from(len).map_err(|_| Errno::ENOMEM)?)
 }

@@ -10,10 +10,9 @@
 //!
 //! Without a type every link is refused from then on.
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Fetched, KeyId, Need};
 
-use super::checked_type_name;
+use super::{Progress, checked_type_name};
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
 
@@ -23,12 +22,13 @@ pub(super) fn restrict_keyring(
     keyring: KeyId,
     type_name: Option<Fetched<&[u8]>>,
     restriction: Option<Fetched<&[u8]>>,
-) -> Answer {
+) -> Progress {
     let ring = service.lookup(call, keyring, Missing::Leave, Access::Usable(Need::Setattr))?;
     let by = match (type_name, restriction) {
         (None, None) => None,
         (Some(type_name), Some(restriction)) => Some((checked_type_name(type_name)?, restriction?)),
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.into()),
     };
-    service.restrict(ring.key, by).map(|()| 0)
+    service.restrict(ring.key, by)?;
+    Ok(0)
 }

@@ -3,16 +3,16 @@
 //! Checks: the lookup's errors, with WRITE; if that is EACCES, again with SETATTR
 //! (`keyctl_revoke_key`). A keyring is cleared, a `user` or `logon` payload wiped.
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need};
 
-use crate::lookup::{Access, Call, Missing};
+use super::Progress;
+use crate::lookup::{Access, Call, Missing, Stop};
 use crate::service::KeyService;
 
-pub(super) fn revoke(service: &mut KeyService, call: &Call<'_>, key: KeyId) -> Answer {
+pub(super) fn revoke(service: &mut KeyService, call: &Call<'_>, key: KeyId) -> Progress {
     let mut lookup = |need| service.lookup(call, key, Missing::Leave, Access::Usable(need));
     let key = match lookup(Need::Write) {
-        Err(Errno::EACCES) => lookup(Need::Setattr)?,
+        Err(Stop::Refused(Errno::EACCES)) => lookup(Need::Setattr)?,
         found => found?,
     };
     service.revoke(key.key, call.now);

@@ -4,16 +4,17 @@
 //! 1. type EFAULT, EINVAL, EPERM; description EFAULT, EINVAL
 //! 2. the keyring, searchable: the lookup's errors
 //! 3. destination, writable, made if missing: the lookup's errors
-//! 4. unknown type: ENOKEY
+//! 4. unknown type: ENOKEY; what the type says about the description
 //! 5. the search: ENOTDIR, EACCES, EKEYREVOKED, EKEYEXPIRED, a stored error, ENOKEY
 //! 6. with a destination: LINK on the key EACCES, then the link's errors
 
-use keyshim_abi::reply::Answer;
+use alloc::sync::Arc;
+
 use keyshim_abi::{Errno, Fetched, KeyId, Need};
 
-use super::{checked_type_name, serial_of};
+use super::{Progress, checked_type_name, serial_of};
 use crate::key::{KeyIx, KeyRef};
-use crate::lookup::{Access, Call, Missing};
+use crate::lookup::{Access, Call, Missing, Stop};
 use crate::permission;
 use crate::search::{Goal, Miss, Search};
 use crate::service::KeyService;
@@ -24,12 +25,13 @@ pub(super) fn search(
     keyring: KeyId,
     (type_name, description): (Fetched<&[u8]>, Fetched<&[u8]>),
     destination_id: KeyId,
-) -> Answer {
+) -> Progress {
     let type_name = checked_type_name(type_name)?;
     let description = description?;
     let ring = service.lookup(call, keyring, Missing::Leave, Access::Usable(Need::Search))?;
     let destination = destination(service, call, destination_id)?;
     let key_type = service.types.find(type_name).ok_or(Errno::ENOKEY)?;
+    let matcher = Arc::clone(service.types.get(key_type)).match_preparse(description)?;
     let search = Search {
         store: &service.store,
         now: call.now,
@@ -37,6 +39,7 @@ pub(super) fn search(
         index: service.index(key_type, description),
         goal: Goal::Usable,
         recurse: true,
+        matcher: matcher.as_deref(),
     };
     let found = search.below(ring).map_err(Miss::errno)?;
     link_found(service, call, found, destination)?;
@@ -48,7 +51,7 @@ pub(super) fn destination(
     service: &mut KeyService,
     call: &Call<'_>,
     id: KeyId,
-) -> Result<Option<KeyIx>, Errno> {
+) -> Result<Option<KeyIx>, Stop> {
     if id.is_none() {
         return Ok(None);
     }

@@ -8,16 +8,17 @@
 //!    EPERM
 //! 5. either session keyring is not owned by the caller's effective user: EPERM
 //!
-//! In the kernel the parent gets it when it next returns to user mode, here at once.
+//! In the kernel the parent gets it when it next returns to user mode, here at once. An
+//! authority that the parent has assumed is lost thereby (`key_change_session_keyring`).
 
 use keyshim_abi::caller::Ids;
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need};
 
+use super::Progress;
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
 
-pub(super) fn session_to_parent(service: &mut KeyService, call: &Call<'_>) -> Answer {
+pub(super) fn session_to_parent(service: &mut KeyService, call: &Call<'_>) -> Progress {
     let link = Access::Usable(Need::Link);
     let session = service.lookup(call, KeyId::SESSION, Missing::Leave, link)?.key;
     let parent = call.caller.parent.filter(|parent| !parent.unfit).ok_or(Errno::EPERM)?;
@@ -31,10 +32,11 @@ pub(super) fn session_to_parent(service: &mut KeyService, call: &Call<'_>) -> An
         || !owned(session)
         || !of_parent.is_none_or(owned)
     {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.into());
     }
     service.hold(session);
     service.install_session(parent.task, parent.ids, session);
+    service.assume(parent.task, None);
     Ok(0)
 }
 

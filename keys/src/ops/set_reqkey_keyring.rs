@@ -4,13 +4,17 @@
 //! above, below -1: EINVAL (`keyctl_set_reqkey_keyring`). Returns the old value.
 
 use keyshim_abi::Errno;
-use keyshim_abi::reply::Answer;
 use keyshim_abi::uapi::reqkey_default as default;
 
+use super::Progress;
 use crate::lookup::Call;
 use crate::service::KeyService;
 
-pub(super) fn set_reqkey_keyring(service: &mut KeyService, call: &Call<'_>, wanted: i32) -> Answer {
+pub(super) fn set_reqkey_keyring(
+    service: &mut KeyService,
+    call: &Call<'_>,
+    wanted: i32,
+) -> Progress {
     let old = service.task(call).reqkey_default;
     match wanted {
         default::NO_CHANGE => return Ok(old.unsigned_abs()),
@@ -25,7 +29,7 @@ pub(super) fn set_reqkey_keyring(service: &mut KeyService, call: &Call<'_>, want
         | default::USER
         | default::USER_SESSION
         | default::REQUESTOR => {}
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.into()),
     }
     service.task(call).reqkey_default = wanted;
     Ok(old.unsigned_abs())

@@ -6,20 +6,25 @@
 //! 3. neither owner by fsuid nor CAP_SYS_ADMIN: EACCES
 
 use keyshim_abi::caller::Capability;
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need, Perm};
 
+use super::Progress;
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
 
-pub(super) fn setperm(service: &mut KeyService, call: &Call<'_>, key: KeyId, perm: Perm) -> Answer {
+pub(super) fn setperm(
+    service: &mut KeyService,
+    call: &Call<'_>,
+    key: KeyId,
+    perm: Perm,
+) -> Progress {
     if !perm.is_legal() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let key = service.lookup(call, key, Missing::Create, Access::Partial(Need::Setattr))?.key;
     let owned = service.store.get(key).uid == call.caller.ids.fsuid;
     if !owned && !call.caller.privileges.capable(Capability::SysAdmin) {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.into());
     }
     service.store.get_mut(key).perm = perm;
     Ok(0)

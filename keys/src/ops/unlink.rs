@@ -8,9 +8,9 @@
 //! The link goes that has the key's type and description, even if it leads to another
 //! key.
 
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{KeyId, Need};
 
+use super::Progress;
 use crate::lookup::{Access, Call, Missing};
 use crate::service::KeyService;
 
@@ -19,8 +19,9 @@ pub(super) fn unlink(
     call: &Call<'_>,
     key: KeyId,
     keyring: KeyId,
-) -> Answer {
+) -> Progress {
     let ring = service.lookup(call, keyring, Missing::Leave, Access::Usable(Need::Write))?;
     let key = service.lookup(call, key, Missing::Leave, Access::Named)?;
-    service.unlink(ring.key, key.key).map(|()| 0)
+    service.unlink(ring.key, key.key)?;
+    Ok(0)
 }

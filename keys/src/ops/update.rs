@@ -12,9 +12,9 @@
 use alloc::sync::Arc;
 
 use keyshim_abi::limits::UPDATE_PAYLOAD_LEN_MAX;
-use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Need, Payload};
 
+use super::Progress;
 use crate::key::{KeyIx, KeyState};
 use crate::key_type::{KeyType, Preparsed};
 use crate::lookup::{Access, Call, Missing};
@@ -25,18 +25,19 @@ pub(super) fn update(
     call: &Call<'_>,
     key: KeyId,
     payload: Payload<'_>,
-) -> Answer {
+) -> Progress {
     if payload.len() > UPDATE_PAYLOAD_LEN_MAX {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let payload = payload.fetched()?;
     let key = service.lookup(call, key, Missing::Leave, Access::Usable(Need::Write))?.key;
     let key_type = Arc::clone(service.types.get(service.store.get(key).key_type));
     if key_type.updater().is_none() {
-        return Err(Errno::EOPNOTSUPP);
+        return Err(Errno::EOPNOTSUPP.into());
     }
-    let prep = key_type.preparse(payload.ok_or(Errno::EINVAL)?)?;
-    replace_payload(service, key, &*key_type, prep).map(|()| 0)
+    let prep = service.preparse(call.now, &*key_type, payload.ok_or(Errno::EINVAL)?)?;
+    replace_payload(service, key, &*key_type, prep)?;
+    Ok(0)
 }
 
 /// What a type's update comes to, for UPDATE and add_key alike.

@@ -25,7 +25,7 @@ impl KeyType for Keyring {
             return Err(Errno::EINVAL);
         }
         let payload = Payload::Keyring(Box::<Links>::default());
-        Ok(Preparsed { payload, quota_len: 0, description: None, expiry: None })
+        Ok(Preparsed { payload, quota_len: 0, description: None, expiry: None, life_s: None })
     }
 
     fn summarize(&self, summary: Summary<'_>, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -1,11 +1,14 @@
 //! `.request_key_auth`: the authority to instantiate one key (`request_key_auth.c`).
 //!
-//! No key of this type is ever made, because no helper is called yet; the type is
-//! there so that ASSUME_AUTHORITY can search for one and not find it.
+//! Nobody can add one: they are made with each upcall. READ gives the callout
+//! information, EKEYREVOKED once the authority has ended.
+
+use alloc::borrow::Cow;
 
 use keyshim_abi::Errno;
 
-use crate::key_type::{KeyType, Preparsed};
+use crate::key_type::{KeyType, Preparsed, ReadKey};
+use crate::payload::Payload;
 
 pub(crate) struct RequestKeyAuth;
 
@@ -16,5 +19,16 @@ impl KeyType for RequestKeyAuth {
 
     fn preparse(&self, _data: &[u8]) -> Result<Preparsed, Errno> {
         Err(Errno::EINVAL)
+    }
+
+    fn reader(&self) -> Option<&dyn ReadKey> {
+        Some(self)
+    }
+}
+
+impl ReadKey for RequestKeyAuth {
+    fn read<'p>(&self, payload: &'p Payload) -> Result<Cow<'p, [u8]>, Errno> {
+        let authority = payload.authority().ok_or(Errno::EKEYREVOKED)?;
+        Ok(Cow::Borrowed(authority.callout()))
     }
 }

@@ -7,7 +7,9 @@ use keyshim_abi::caller::{
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Payload, Perm, Request};
-use keyshim_keys::{Config, KeyService, Now, Refusal, SeededEntropy, TaskEvent};
+use keyshim_keys::{
+    CallId, Config, KeyService, Now, Outcome, Refusal, SeededEntropy, TaskEvent, Upcalls,
+};
 
 /// Every capability of the outermost namespace.
 struct All;
@@ -16,6 +18,7 @@ impl Privileges for All {
     fn in_group(&self, _: Gid) -> bool {
         false
     }
+    fn each_group(&self, _: &mut dyn FnMut(Gid)) {}
     fn capable(&self, _: Capability) -> bool {
         true
     }
@@ -46,10 +49,11 @@ impl Who {
         Ids::all(Uid(self.uid), Gid(self.uid))
     }
 
-    fn caller(self) -> Caller<'static> {
+    pub(crate) fn caller(self) -> Caller<'static> {
         let privileges: &dyn Privileges = if self.privileged { &All } else { &Unprivileged };
         Caller {
             task: TaskId(self.task),
+            tid: self.task as u32,
             ids: self.ids(),
             namespace: NamespaceOf::Known(self.namespace),
             parent: self.parent.map(|task| Parent {
@@ -73,16 +77,39 @@ impl World {
     }
 
     pub(crate) fn seeded(seed: u64) -> World {
-        let service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(seed)) });
-        World { service, now: Now(1_000_000) }
+        World::begin_with(seed, Upcalls::On)
+    }
+
+    pub(crate) fn with_upcalls(upcalls: Upcalls) -> World {
+        World::begin_with(1, upcalls)
+    }
+
+    fn begin_with(seed: u64, upcalls: Upcalls) -> World {
+        let entropy = Box::new(SeededEntropy::new(seed));
+        World { service: KeyService::new(Config { entropy, upcalls }), now: Now(1_000_000) }
     }
 
     /// One call, after which every invariant holds, and what it gave.
     pub(crate) fn submit(&mut self, who: Who, request: &Request<'_>) -> (Answer, Vec<u8>) {
         let mut data = Vec::new();
-        let answer = self.service.submit(self.now, &who.caller(), request, &mut data);
+        let outcome = self.begin(who, CallId(0), request, &mut data);
+        match outcome {
+            Outcome::Done(answer) => (answer, data),
+            Outcome::Waiting => panic!("{request:?} waits"),
+        }
+    }
+
+    /// One call, perhaps one that waits, after which every invariant holds.
+    pub(crate) fn begin(
+        &mut self,
+        who: Who,
+        call: CallId,
+        request: &Request<'_>,
+        data: &mut Vec<u8>,
+    ) -> Outcome {
+        let outcome = self.service.submit(self.now, call, &who.caller(), request, data);
         self.service.audit().unwrap();
-        (answer, data)
+        outcome
     }
 
     pub(crate) fn answer(&mut self, who: Who, request: &Request<'_>) -> Answer {
@@ -91,7 +118,10 @@ impl World {
 
     /// One call whose cost is of interest: without an audit, which looks at every key.
     pub(crate) fn unaudited(&mut self, who: Who, request: &Request<'_>) -> Answer {
-        self.service.submit(self.now, &who.caller(), request, &mut Vec::new())
+        match self.service.submit(self.now, CallId(0), &who.caller(), request, &mut Vec::new()) {
+            Outcome::Done(answer) => answer,
+            Outcome::Waiting => panic!("{request:?} waits"),
+        }
     }
 
     pub(crate) fn add(&mut self, who: Who, type_name: &str, name: &str, ring: KeyId) -> Answer {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use keyshim_abi::caller::{Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileged};
 use keyshim_abi::procfs::Knob;
 use keyshim_abi::{KeyId, Payload, Request};
-use keyshim_keys::{Config, KeyService, Now, SeededEntropy, TaskEvent};
+use keyshim_keys::{CallId, Config, KeyService, Now, Outcome, SeededEntropy, TaskEvent, Upcalls};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -37,7 +37,8 @@ struct Universe {
 impl Universe {
     fn new() -> Result<Universe> {
         let random = ChaCha8Rng::seed_from_u64(SEED);
-        let service = KeyService::new(Config { entropy: Box::new(SeededEntropy::new(SEED)) });
+        let entropy = Box::new(SeededEntropy::new(SEED));
+        let service = KeyService::new(Config { entropy, upcalls: Upcalls::Off });
         let none = KeyId::from_register(0);
         let mut universe = Universe { service, random, session: none, ring: none, keys: 0 };
         universe.service.task_event(NOW, TaskEvent::Appeared { task: TASK, ids: ROOT });
@@ -53,14 +54,16 @@ impl Universe {
     fn call(&mut self, request: &Request<'_>) -> Result<KeyId> {
         let caller = Caller {
             task: TASK,
+            tid: 1,
             ids: ROOT,
             namespace: NamespaceOf::OUTERMOST,
             parent: None,
             privileges: &Unprivileged,
         };
-        match self.service.submit(NOW, &caller, request, &mut Vec::new()) {
-            Ok(value) => Ok(KeyId::from_register(value.into())),
-            Err(errno) => bail!("the core refused {request:?}: {errno}"),
+        match self.service.submit(NOW, CallId(0), &caller, request, &mut Vec::new()) {
+            Outcome::Done(Ok(value)) => Ok(KeyId::from_register(value.into())),
+            Outcome::Done(Err(errno)) => bail!("the core refused {request:?}: {errno}"),
+            Outcome::Waiting => bail!("{request:?} waits"),
         }
     }
 

@@ -11,23 +11,38 @@ use std::ffi::CString;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use keyshim_tests::desk;
 use keyshim_tests::wire::{self, BAD_ADDRESS, Command, Register, Report, UNTOUCHED};
+use keyshim_tests::world::stand_in;
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+#[path = "actor/helper.rs"]
+mod helper;
 
 /// Every line that this process holds: a forked child closes those of the others,
 /// so that the end of an actor is seen as the end of its line.
 static LINES: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
 fn main() -> Result<()> {
-    // SAFETY: no handler is installed; ignored children are reaped at once.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-    let line: RawFd = match std::env::args().nth(1) {
-        Some(number) => number.parse().context("the descriptor of the line")?,
-        None => off_standard_input()?,
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["keep", socket, actor] = words[..] {
+        return stand_in::keep(socket, actor);
+    }
+    heed_signals()?;
+    let line: RawFd = match words[..] {
+        ["helper", socket, real, ref arguments @ ..] => match helper::line(socket, arguments)? {
+            Some(line) => line,
+            None => bail!(std::process::Command::new(real).args(arguments).exec()),
+        },
+        [number] => number.parse().context("the descriptor of the line")?,
+        _ => off_standard_input()?,
     };
     // SAFETY: the orchestrator, or this program before exec, gave us this descriptor.
     serve(unsafe { UnixStream::from_raw_fd(line) })
@@ -46,6 +61,18 @@ fn off_standard_input() -> Result<RawFd> {
         }
         Ok(line)
     }
+}
+
+/// Children are reaped at once, and a signal does no more than end a wait.
+fn heed_signals() -> Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler touches nothing; ignored children are reaped by the kernel.
+    unsafe {
+        sigaction(Signal::SIGUSR1, &action)?;
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+    }
+    Ok(())
 }
 
 fn hello(line: &mut UnixStream) -> Result<()> {
@@ -130,11 +157,16 @@ fn next(line: &mut UnixStream) -> Result<(Command, Option<OwnedFd>)> {
     let got = {
         let mut parts = [IoSliceMut::new(&mut length)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_WAITALL;
-        let message = recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+        let message = loop {
+            match recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                // A signal that was meant for a wait.
+                Err(Errno::EINTR) => {}
+                message => break message?,
+            }
+        };
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control {
-                // SAFETY: the kernel has just made these descriptors for us.
-                descriptor = fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
+                descriptor = fds.first().map(|&fd| just_made(fd));
             }
         }
         message.bytes
@@ -143,6 +175,12 @@ fn next(line: &mut UnixStream) -> Result<(Command, Option<OwnedFd>)> {
         bail!("the orchestrator is gone");
     }
     Ok((wire::receive_body(line, length)?, descriptor))
+}
+
+/// A descriptor that has come along with a message.
+fn just_made(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made it for us, and nobody else has its number.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 /// Returns only when it fails.
@@ -199,7 +237,7 @@ fn perform(command: &Command) -> Report {
         Command::ReadFile(path) => read_file(path),
         _ => (0, Vec::new()),
     };
-    Report { ret, out, second_before, second_after: second() }
+    Report { ret, out, second_before, second_after: second(), ..Report::default() }
 }
 
 fn read_file(path: &str) -> (i64, Vec<u8>) {
@@ -219,6 +257,8 @@ fn call(entry: u8, args: &[Register]) -> (i64, Vec<u8>) {
         .iter()
         .map(|register| match register {
             Register::In(bytes) => bytes.clone(),
+            // The pointers in it are put right when it is known where it lies.
+            Register::Scattered(pieces) => wire::scattered(pieces, 0),
             Register::Out(len) => vec![UNTOUCHED; *len as usize],
             Register::Value(_) | Register::Bad => Vec::new(),
         })
@@ -229,6 +269,11 @@ fn call(entry: u8, args: &[Register]) -> (i64, Vec<u8>) {
             Register::Value(value) => *value,
             Register::Bad => BAD_ADDRESS,
             Register::In(_) | Register::Out(_) => buffers[index].as_mut_ptr() as u64,
+            Register::Scattered(pieces) => {
+                let address = buffers[index].as_mut_ptr() as u64;
+                buffers[index].copy_from_slice(&wire::scattered(pieces, address));
+                address
+            }
         };
     }
     let number = [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl][usize::from(entry)];

@@ -2,14 +2,18 @@
 //! preloaded library or the supervisor.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use keyshim_tests::campaign::{Plan, Tally, run};
-use keyshim_tests::differential::record;
+use keyshim_tests::differential::{Verdict, compare_core, record, rerecord};
+use keyshim_tests::script;
+use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{Road, actor_program};
 use keyshim_tests::world::kernel;
+use keyshim_tests::world::upcall::Stage;
 
 /// Compares keyshim with the kernel's own key service, history by history.
 #[derive(Parser)]
@@ -42,6 +46,9 @@ struct Options {
     /// Only print the first history as a script, with what the kernel gives.
     #[arg(long)]
     show: bool,
+    /// Only print this script with what the kernel gives to each step, and compare the core.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
     /// How many differences to shrink to a short script.
     #[arg(long, default_value_t = 3)]
     shrink: usize,
@@ -51,6 +58,10 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     if let Some(why) = kernel::unavailable() {
         bail!("the kernel cannot be the judge here: {why}");
+    }
+    let _stage = Stage::set(&actor_program()?)?;
+    if let Some(path) = &options.script {
+        return show_script(path);
     }
     if options.show {
         let abilities = kernel::abilities()?;
@@ -69,7 +80,8 @@ fn main() -> Result<ExitCode> {
         histories: options.histories,
         steps: options.steps,
         workers: options.workers,
-        abilities: kernel::abilities()?,
+        // The broker starts no helper.
+        abilities: Abilities { upcalls: !options.preload, ..kernel::abilities()? },
         core: !options.no_core && !options.itself,
         second,
         actor: actor_program()?,
@@ -90,4 +102,13 @@ fn main() -> Result<ExitCode> {
     println!("{}", tally.summary());
     let clean = tally.differences.is_empty() && tally.faults.is_empty();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_script(path: &Path) -> Result<ExitCode> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let recorded = rerecord(&script::parse(&text)?, &actor_program()?)?;
+    print!("{}", recorded.script());
+    let (verdict, _) = compare_core(&recorded)?;
+    println!("# the core: {verdict:?}");
+    Ok(if verdict == Verdict::Same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -17,6 +17,12 @@ pub fn print(history: &History) -> String {
     if history.needs_big_key {
         text.push_str("needs big_key\n");
     }
+    if history.needs_dns_resolver {
+        text.push_str("needs dns_resolver\n");
+    }
+    if history.needs_upcalls {
+        text.push_str("needs upcalls\n");
+    }
     for step in &history.steps {
         text.push_str(&line(step));
         text.push('\n');
@@ -61,6 +67,9 @@ fn action(action: &Action) -> String {
         Action::ProcKeys => "proc_keys".to_owned(),
         Action::KeyUsers => "key_users".to_owned(),
         Action::Status => "status".to_owned(),
+        Action::Answer => "answer".to_owned(),
+        Action::Interrupt => "interrupt".to_owned(),
+        Action::Arguments => "arguments".to_owned(),
         Action::Wait(seconds) => format!("wait {seconds}"),
     }
 }
@@ -97,6 +106,7 @@ fn arg(kind: Kind, arg: &Arg) -> String {
         Arg::Room(Some(len)) => format!("room:{len}"),
         Arg::Room(None) => "room:bad".to_owned(),
         Arg::Id(one) => id(one),
+        Arg::Pieces(pieces) => format!("\"{}\"", pieces.join(&b'|').escape_ascii()),
         Arg::Number(mask) if kind == Kind::Mask => format!("{mask:08x}"),
         Arg::Number(number) => (*number as i64).to_string(),
     }

@@ -35,12 +35,35 @@ impl Naming {
         if type_name == "big_key" {
             return Some(self.users_back(&format!("{label}{}", without_place(rest))));
         }
+        if type_name == ".request_" {
+            return self.authority_line(label, flags, rest);
+        }
         if type_name != "keyring" {
             return Some(self.users_back(&format!("{label}{rest}")));
         }
         let after_flags = &rest[rest.find(flags)? + flags.len()..];
         let after_usage = &after_flags[after_flags.find(usage)? + usage.len()..];
         Some(self.users_back(&format!("{label} {flags} *{after_usage}")))
+    }
+
+    /// The line of an authorisation key: credentials hold it, like a keyring, and it
+    /// names a key and a thread by number.
+    fn authority_line(&self, label: &str, flags: &str, rest: &str) -> Option<String> {
+        let words: Vec<&str> = rest.split_ascii_whitespace().skip(2).collect();
+        let mut text = format!("{label} {flags} *");
+        for word in words {
+            let shown = match word.split_once(':') {
+                Some(("key", hex)) => {
+                    let serial = i32::from_str_radix(hex, 16).ok()?;
+                    format!("key:{}", self.label(serial).unwrap_or("?"))
+                }
+                Some(("pid", _)) => "pid:*".to_owned(),
+                _ => word.to_owned(),
+            };
+            text.push(' ');
+            text.push_str(&shown);
+        }
+        Some(self.users_back(&text))
     }
 
     /// Ids and groups, and whether any capability is effective: a test of the model of

@@ -45,6 +45,9 @@ const PROCESS: Arg = Arg::Key(KeyArg::Number(-2));
 impl Workload {
     /// A call that this actor makes next.
     pub(super) fn call(&mut self, actor: &str) -> Call {
+        if self.flavour.upcalls && self.rng.random_ratio(1, 10) {
+            return Workload::build("request_key", self.string_args(actor, "request_key"));
+        }
         let chosen = WEIGHTS.choose_weighted(&mut self.rng, |(_, weight)| *weight);
         let name = chosen.map_or("describe", |(name, _)| name);
         let args = match name {
@@ -71,7 +74,10 @@ impl Workload {
             "get_keyring_id" => {
                 vec![self.ring(actor), Arg::Number(u64::from(self.rng.random::<bool>()))]
             }
-            "set_reqkey_keyring" => vec![Arg::Number(self.rng.random_range(-2..=8i64) as u64)],
+            "set_reqkey_keyring" => vec![self.default_destination(actor)],
+            "session_to_parent" if self.parent_waits(actor) => {
+                return Workload::build("describe", vec![self.key(actor), self.room()]);
+            }
             "session_to_parent" => Vec::new(),
             "read_null" => vec![self.key(actor), Arg::Number(0), Arg::Number(0)],
             "keyctl" => self.unknown_operation(),
@@ -98,7 +104,7 @@ impl Workload {
             }
             "request_key" => {
                 let (_, type_name, description) = self.type_and_description();
-                vec![type_name, description, Arg::Text(Text::Null), self.destination(actor)]
+                vec![type_name, description, self.callout(actor), self.destination(actor)]
             }
             "search" => {
                 let (_, type_name, description) = self.type_and_description();
@@ -156,12 +162,17 @@ impl Workload {
         vec![key, from, self.ring(actor), Arg::Number(flags)]
     }
 
+    pub(super) fn pieces(&mut self) -> Arg {
+        let count = self.rng.random_range(0..4);
+        Arg::Pieces((0..count).map(|_| vec![b'p'; self.rng.random_range(0..5)]).collect())
+    }
+
     fn unknown_operation(&mut self) -> Vec<Arg> {
         let operation = *[33, 99, -1i64].choose(&mut self.rng).unwrap_or(&33);
         std::iter::once(operation as u64).chain([0; 4]).map(Arg::Number).collect()
     }
 
-    /// Nobody has authority in these histories; the checks before it still differ.
+    /// Of who has no authority, as a rule: the checks before it still differ.
     fn authority_args(&mut self, actor: &str, name: &str) -> Vec<Arg> {
         let (key, ring) = (self.key(actor), self.destination(actor));
         let error = *[126u64, 128, 0, 4095, 512].choose(&mut self.rng).unwrap_or(&126);
@@ -169,7 +180,7 @@ impl Workload {
             "instantiate" => vec![key, self.payload("user"), ring],
             "negate" => vec![key, Arg::Number(1), ring],
             "reject" => vec![key, Arg::Number(1), Arg::Number(error), ring],
-            "instantiate_iov" => vec![key, Arg::Number(self.rng.random_range(0..3)), ring],
+            "instantiate_iov" => vec![key, self.pieces(), ring],
             _ => vec![match self.rng.random_ratio(1, 3) {
                 true => Arg::Key(KeyArg::Number(0)),
                 false => key,

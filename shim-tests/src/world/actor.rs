@@ -15,10 +15,14 @@ use keyshim_abi::uapi::keyctl as op;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::{Deed, ProcText, World, kernel};
+
 use crate::model::Tasks;
 use crate::step::Which;
 use crate::trace;
 use crate::wire::{self, Command, Register, Report};
+
+mod clean;
+mod waits;
 
 /// How long a task may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -93,6 +97,11 @@ pub struct ActorWorld {
     program: Child,
     first: String,
     id_base: u32,
+    /// The helper that the actor's call has brought, if it is not somebody else's that it
+    /// waits for.
+    waiting: HashMap<String, Option<String>>,
+    /// The arguments of each helper.
+    helpers: HashMap<String, Vec<String>>,
 }
 
 /// The broker looks for an execve that was announced after half a millisecond, and then
@@ -148,7 +157,8 @@ impl ActorWorld {
         tasks.begin(first);
         let lines = HashMap::from([(first.to_owned(), line)]);
         let id_base = next_id_base();
-        Ok(ActorWorld { road, lines, tasks, program, first: first.to_owned(), id_base })
+        let (first, waiting, helpers) = (first.to_owned(), HashMap::new(), HashMap::new());
+        Ok(ActorWorld { road, lines, tasks, program, first, id_base, waiting, helpers })
     }
 
     fn line(&mut self, actor: &str) -> Result<&mut Line> {
@@ -162,7 +172,11 @@ impl ActorWorld {
     }
 
     fn call(&mut self, actor: &str, entry: u8, registers: &[Register]) -> Result<Report> {
-        let report = self.ask(actor, &Command::Call { entry, args: registers.to_vec() })?;
+        let command = Command::Call { entry, args: registers.to_vec() };
+        let report = match self.road {
+            Road::Kernel => self.call_or_wait(actor, &command, entry)?,
+            Road::Preload(_) | Road::Supervised(_) => self.ask(actor, &command)?,
+        };
         let operation = Register::Value(u64::from(op::SESSION_TO_PARENT));
         if entry == 2 && report.ret == 0 && registers.first() == Some(&operation) {
             // The parent's session changes when it next returns from the kernel.
@@ -230,7 +244,8 @@ impl ActorWorld {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
-        Ok(report)
+        self.upcall_ended(actor)?;
+        Ok(Report { second_after: now().as_secs() as i64, ..report })
     }
 
     /// The kernel lists its users page by page, and a user that comes or goes between
@@ -279,34 +294,6 @@ impl ActorWorld {
         self.tasks.find_mut(actor)?.set_ids(which, ids);
         Ok(report)
     }
-
-    /// Takes away what a history's users would leave behind for days: their user
-    /// keyrings and persistent keyrings. The first actor must still live, as root.
-    fn clean(&mut self) -> Result<()> {
-        let first = self.first.clone();
-        for user in 1..=USERS_MAX {
-            let uid = self.id_base + user;
-            self.set_ids(&first, Which::Uids, [uid, 0, 0])?;
-            self.set_ids(&first, Which::FsUid, [uid, 0, 0])?;
-            // Both are looked up before either goes: a lookup makes what is missing.
-            let mut serials = Vec::new();
-            for id in [-4i64, -5] {
-                serials.push(self.keyctl(&first, [op::GET_KEYRING_ID.into(), id as u64, 0])?);
-            }
-            for serial in serials {
-                self.keyctl(&first, [op::INVALIDATE.into(), serial as u64, 0])?;
-            }
-            let at = [op::GET_PERSISTENT.into(), uid.into(), -2i64 as u64];
-            let serial = self.keyctl(&first, at)?;
-            self.keyctl(&first, [op::INVALIDATE.into(), serial as u64, 0])?;
-        }
-        Ok(())
-    }
-
-    fn keyctl(&mut self, actor: &str, args: [u64; 3]) -> Result<i64> {
-        let args = args.map(Register::Value).to_vec();
-        Ok(self.ask(actor, &Command::Call { entry: 2, args })?.ret)
-    }
 }
 
 fn now() -> Duration {
@@ -316,6 +303,11 @@ fn now() -> Duration {
 fn sleep_until(second: u64) {
     let goal = Duration::from_secs(second) + INTO_SECOND;
     std::thread::sleep(goal.saturating_sub(now()));
+}
+
+fn plain_report() -> Report {
+    let second = now().as_secs() as i64;
+    Report { second_before: second, second_after: second, ..Report::default() }
 }
 
 fn wait(seconds: u32) -> Report {
@@ -348,8 +340,15 @@ impl World for ActorWorld {
                 self.ask(actor, &Command::ReadFile("/proc/thread-self/status".to_owned()))
             }
             Deed::Open(ProcText::KeyUsers) => self.read_key_users(actor),
+            Deed::Answer => self.answer(actor),
+            Deed::Interrupt => self.interrupt(actor),
+            Deed::Arguments => self.arguments(actor),
             Deed::Wait(seconds) => Ok(wait(*seconds)),
         }
+    }
+
+    fn is_there(&self, actor: &str, waiting: bool) -> bool {
+        self.tasks.get(actor).is_some() && self.waiting.contains_key(actor) == waiting
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -374,6 +373,7 @@ impl World for ActorWorld {
 
 impl Drop for ActorWorld {
     fn drop(&mut self) {
+        self.end_upcalls();
         let cleaned = match self.road {
             Road::Kernel => self.clean(),
             Road::Preload(_) | Road::Supervised(_) => Ok(()),

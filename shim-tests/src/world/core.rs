@@ -2,20 +2,24 @@
 //! model, the clock is what we say.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use keyshim_abi::Errno;
+use keyshim_abi::caller::{Gid, Ids, TaskId, Uid};
 use keyshim_abi::marshal::{self, Entry, RawCall};
 use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::reply::Reply;
 use keyshim_abi::user_memory::UserMemory;
-use keyshim_keys::{Config, Entropy, KeyService, Now, TaskEvent};
+use keyshim_keys::{
+    CallId, Config, Effect, Entropy, KeyService, Now, Outcome, TaskEvent, Upcall, UpcallId, Upcalls,
+};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Deed, ProcText, World};
 use crate::model::Tasks;
-use crate::wire::{BAD_ADDRESS, Register, Report, UNTOUCHED};
+use crate::wire::{self, BAD_ADDRESS, Progress, Register, Report, UNTOUCHED};
 
 /// Address of the buffer in register n: `(n + 1) << SHIFT`.
 const SHIFT: u32 = 32;
@@ -63,12 +67,52 @@ impl UserMemory for Regions {
     }
 }
 
+/// A call that has been made, and the register of its buffer.
+struct Begun {
+    call: RawCall,
+    memory: Regions,
+    out: Option<usize>,
+}
+
+impl Begun {
+    fn end(self, reply: &Reply<'_>) -> Given {
+        let ret = marshal::deliver(&self.call, reply, &self.memory);
+        let mut regions = self.memory.0.into_inner();
+        let out = self.out.map_or_else(Vec::new, |index| std::mem::take(&mut regions[index]));
+        Given { progress: Progress::Done, ret, out }
+    }
+}
+
+/// What a call gives.
+#[derive(Default)]
+struct Given {
+    progress: Progress,
+    ret: i64,
+    out: Vec<u8>,
+}
+
+/// A call that waits, or has an answer that nobody has asked for yet.
+struct Waiting {
+    id: CallId,
+    begun: Option<Begun>,
+    given: Option<Given>,
+}
+
+struct Helper {
+    task: TaskId,
+    upcall: Upcall,
+}
+
 /// A key service and the tasks that call it.
 pub struct CoreWorld {
     service: KeyService,
     tasks: Tasks,
     now: Now,
     id_base: u32,
+    /// By actor.
+    waiting: HashMap<String, Waiting>,
+    /// By the name of the actor that the helper is.
+    helpers: HashMap<String, Helper>,
 }
 
 impl CoreWorld {
@@ -76,16 +120,14 @@ impl CoreWorld {
     #[must_use]
     pub fn new(seed: u64, first: &str, second: i64, id_base: u32) -> CoreWorld {
         let entropy = Box::new(Seeded(ChaCha8Rng::seed_from_u64(seed)));
-        let mut service = KeyService::new(Config { entropy });
+        let mut service = KeyService::new(Config { entropy, upcalls: Upcalls::On });
         let mut tasks = Tasks::default();
         let now = Now(second);
         let task = tasks.begin(first);
-        let ids = keyshim_abi::caller::Ids::all(
-            keyshim_abi::caller::Uid::ROOT,
-            keyshim_abi::caller::Gid(0),
-        );
+        let ids = Ids::all(Uid::ROOT, Gid(0));
         service.task_event(now, TaskEvent::Appeared { task, ids });
-        CoreWorld { service, tasks, now, id_base }
+        let (waiting, helpers) = (HashMap::new(), HashMap::new());
+        CoreWorld { service, tasks, now, id_base, waiting, helpers }
     }
 
     /// The service, to look at it.
@@ -100,7 +142,7 @@ impl CoreWorld {
         self.now.0
     }
 
-    fn call(&mut self, actor: &str, entry: u8, registers: &[Register]) -> Result<(i64, Vec<u8>)> {
+    fn call(&mut self, actor: &str, entry: u8, registers: &[Register]) -> Result<Given> {
         let mut args = [0u64; 5];
         let mut regions = Vec::new();
         for (index, register) in registers.iter().enumerate().take(5) {
@@ -109,31 +151,82 @@ impl CoreWorld {
                 Register::Value(value) => (*value, Vec::new()),
                 Register::Bad => (BAD_ADDRESS, Vec::new()),
                 Register::In(bytes) => (address, bytes.clone()),
+                Register::Scattered(pieces) => (address, wire::scattered(pieces, address)),
                 Register::Out(len) => (address, vec![UNTOUCHED; *len as usize]),
             };
             args[index] = value;
             regions.push(region);
         }
         let entry = [Entry::AddKey, Entry::RequestKey, Entry::Keyctl][usize::from(entry)];
-        let memory = Regions(RefCell::new(regions));
-        let ret = self.submit(actor, &RawCall::native(entry, args), &memory)?;
         let out = registers.iter().position(|register| matches!(register, Register::Out(_)));
-        let mut regions = memory.0.into_inner();
-        Ok((ret, out.map_or_else(Vec::new, |index| std::mem::take(&mut regions[index]))))
+        let memory = Regions(RefCell::new(regions));
+        let begun = Begun { call: RawCall::native(entry, args), memory, out };
+        self.submit(actor, begun)
     }
 
-    fn submit(&mut self, actor: &str, call: &RawCall, memory: &Regions) -> Result<i64> {
-        let mut scratch = vec![0; call.scratch_len()];
+    fn submit(&mut self, actor: &str, begun: Begun) -> Result<Given> {
+        let mut scratch = vec![0; begun.call.scratch_len()];
         let mut data = Vec::new();
-        let answer = match marshal::request(call, memory, &mut scratch) {
-            Err(errno) => Err(errno),
+        let id = CallId(self.tasks.find(actor)?.id.0);
+        let outcome = match marshal::request(&begun.call, &begun.memory, &mut scratch) {
+            Err(errno) => Outcome::Done(Err(errno)),
             Ok(request) => {
                 let caller = self.tasks.caller(actor)?;
                 self.service.collect(self.now);
-                self.service.submit(self.now, &caller, &request, &mut data)
+                self.service.submit(self.now, id, &caller, &request, &mut data)
             }
         };
-        Ok(marshal::deliver(call, &Reply { answer, data: &data }, memory))
+        let given = match outcome {
+            Outcome::Done(answer) => begun.end(&Reply { answer, data: &data }),
+            Outcome::Waiting => {
+                self.waiting
+                    .insert(actor.to_owned(), Waiting { id, begun: Some(begun), given: None });
+                Given { progress: Progress::Waits, ..Given::default() }
+            }
+        };
+        match self.follow_effects()? {
+            Some(upcall) => Ok(Given { progress: upcall, ..given }),
+            None => Ok(given),
+        }
+    }
+
+    /// Hands out answers, and starts a helper: which one, for the key of that serial.
+    fn follow_effects(&mut self) -> Result<Option<Progress>> {
+        let mut started = None;
+        for effect in self.service.take_effects() {
+            match effect {
+                Effect::Reply { call, answer, data } => {
+                    let waiting = self.waiting.values_mut().find(|waiting| waiting.id == call);
+                    let waiting = waiting.context("an answer to nobody")?;
+                    let begun = waiting.begun.take().context("a second answer")?;
+                    waiting.given = Some(begun.end(&Reply { answer, data: &data.0 }));
+                }
+                Effect::Requested { .. } => bail!("no service requests keys here"),
+                Effect::StartUpcall(upcall) => {
+                    let name = format!("h{}", self.helpers.len() + 1);
+                    let task = self.tasks.helper(&name)?;
+                    let ids = Ids::all(Uid::ROOT, Gid(0));
+                    let event = TaskEvent::UpcallStarted { upcall: upcall.id, task, ids };
+                    self.service.task_event(self.now, event);
+                    started = Some(Progress::Upcall(name.clone(), upcall.key.raw()));
+                    self.helpers.insert(name, Helper { task, upcall });
+                }
+            }
+        }
+        Ok(started)
+    }
+
+    /// The helpers among tasks that have ended: their upcalls are over.
+    fn end_upcalls(&mut self, ended: &[TaskId]) {
+        let over: Vec<UpcallId> = self
+            .helpers
+            .values()
+            .filter(|helper| ended.contains(&helper.task))
+            .map(|helper| helper.upcall.id)
+            .collect();
+        for upcall in over {
+            self.service.upcall_exited(self.now, upcall);
+        }
     }
 
     fn read(&mut self, actor: &str, text: ProcText) -> Result<Vec<u8>> {
@@ -149,8 +242,19 @@ impl CoreWorld {
         Ok(into)
     }
 
-    fn exited(&mut self, ended: Vec<keyshim_abi::caller::TaskId>) {
-        for task in ended {
+    fn answer(&mut self, actor: &str) -> Result<Given> {
+        let waiting = self.waiting.get_mut(actor).context("an actor that does not wait")?;
+        match waiting.given.take() {
+            Some(given) => {
+                self.waiting.remove(actor);
+                Ok(given)
+            }
+            None => Ok(Given { progress: Progress::Waits, ..Given::default() }),
+        }
+    }
+
+    fn exited(&mut self, ended: &[TaskId]) {
+        for &task in ended {
             self.service.task_event(self.now, TaskEvent::Exited { task });
         }
     }
@@ -169,13 +273,14 @@ impl CoreWorld {
             Deed::Exec => {
                 let ended = self.tasks.exec(actor)?;
                 self.service.task_event(self.now, TaskEvent::Execed { task });
-                self.exited(ended);
+                self.exited(&ended);
                 let ids = self.tasks.find(actor)?.ids;
                 self.service.task_event(self.now, TaskEvent::IdsChanged { task, ids });
             }
             Deed::Exit => {
                 let ended = self.tasks.exit(actor)?;
-                self.exited(ended);
+                self.exited(&ended);
+                self.end_upcalls(&ended);
             }
             _ => {}
         }
@@ -185,14 +290,23 @@ impl CoreWorld {
 
 impl World for CoreWorld {
     fn act(&mut self, actor: &str, deed: &Deed) -> Result<Report> {
-        let (mut ret, mut out) = (0, Vec::new());
+        let mut given = Given::default();
         match deed {
-            Deed::Call(entry, registers) => (ret, out) = self.call(actor, *entry, registers)?,
-            Deed::Open(text) => out = self.read(actor, *text)?,
+            Deed::Call(entry, registers) => given = self.call(actor, *entry, registers)?,
+            Deed::Open(text) => given.out = self.read(actor, *text)?,
+            Deed::Answer => given = self.answer(actor)?,
+            Deed::Interrupt => {
+                let id = self.waiting.get(actor).context("an actor that does not wait")?.id;
+                self.service.cancel(self.now, id);
+            }
+            Deed::Arguments => {
+                let helper = self.helpers.get(actor).context("an actor that is no helper")?;
+                given.out = helper.upcall.arguments().join(" ").into_bytes();
+            }
             Deed::SetIds(which, wanted) => {
                 let task = self.tasks.find_mut(actor)?;
                 if !task.set_ids(*which, *wanted) {
-                    ret = -i64::from(Errno::EPERM.raw());
+                    given.ret = -i64::from(Errno::EPERM.raw());
                 }
                 let event = TaskEvent::IdsChanged { task: task.id, ids: task.ids };
                 self.service.task_event(self.now, event);
@@ -204,13 +318,20 @@ impl World for CoreWorld {
                         task.groups.clone_from(groups);
                         task.groups.sort_unstable();
                     }
-                    false => ret = -i64::from(Errno::EPERM.raw()),
+                    false => given.ret = -i64::from(Errno::EPERM.raw()),
                 }
             }
             Deed::Wait(seconds) => self.now = self.now.plus(*seconds),
             other => self.task_deed(actor, other)?,
         }
-        Ok(Report { ret, out, second_before: self.now.0, second_after: self.now.0 })
+        self.follow_effects()?;
+        let Given { progress, ret, out } = given;
+        let second = self.now.0;
+        Ok(Report { progress, ret, out, second_before: second, second_after: second })
+    }
+
+    fn is_there(&self, actor: &str, waiting: bool) -> bool {
+        self.tasks.get(actor).is_some() && self.waiting.contains_key(actor) == waiting
     }
 
     fn reach(&mut self, second: i64) -> Result<bool> {

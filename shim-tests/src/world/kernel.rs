@@ -32,6 +32,15 @@ fn keyctl(operation: u32, a: i64, b: i64, c: i64) -> i64 {
     unsafe { libc::syscall(libc::SYS_keyctl, libc::c_long::from(operation as i32), a, b, c) }
 }
 
+/// Sends a thread the signal that ends a wait of its.
+pub fn interrupt(pid: i64, tid: i64) -> Result<()> {
+    // SAFETY: plain numbers.
+    match unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGUSR1) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()).context("tgkill"),
+    }
+}
+
 /// Why the kernel world cannot be entered here, if it cannot.
 #[must_use]
 pub fn unavailable() -> Option<String> {
@@ -53,7 +62,7 @@ pub fn unavailable() -> Option<String> {
 
 /// What this kernel can do; it is there, see [`unavailable`].
 pub fn abilities() -> Result<Abilities> {
-    Ok(Abilities { bare: starts_bare()?, big_key: has_big_key() })
+    Ok(Abilities { bare: starts_bare()?, big_key: has_big_key(), upcalls: true })
 }
 
 fn has_big_key() -> bool {
@@ -70,6 +79,18 @@ fn has_big_key() -> bool {
     };
     keyctl(op::INVALIDATE, serial, 0, 0);
     serial > 0
+}
+
+/// True when the kernel has the type `dns_resolver`: a name of its that breaks a rule of
+/// the type alone is EINVAL then, ENODEV otherwise.
+#[must_use]
+pub fn has_dns_resolver() -> bool {
+    // SAFETY: the strings end in NUL, the payload is one byte long.
+    unsafe {
+        let (kind, name) = (c"dns_resolver".as_ptr(), c"keyshim-probe".as_ptr());
+        libc::syscall(libc::SYS_add_key, kind, name, c"x".as_ptr(), 1, -2);
+    }
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
 }
 
 /// True when the orchestrator has no session keyring, so that its actors can begin

@@ -1,5 +1,7 @@
 //! A history taking place in a world.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 
 use super::unrest::Unrest;
@@ -8,7 +10,7 @@ use crate::script;
 use crate::step::{Action, Arg, Call, IdArg, Start, Step, Text, Which};
 use crate::trace::Naming;
 use crate::verb;
-use crate::wire::Report;
+use crate::wire::{Progress, Report};
 
 /// What one step gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Run<W> {
     naming: Naming,
     unrest: Unrest,
     quota_was_full: bool,
+    /// The calls that have not been answered, by actor.
+    waiting: HashMap<String, Step>,
 }
 
 impl<W: World> Run<W> {
@@ -44,7 +48,13 @@ impl<W: World> Run<W> {
     /// right; each has a fresh session keyring, unless the history starts bare.
     pub fn begin(world: W, start: Start) -> Result<Run<W>> {
         let naming = Naming::new(world.id_base());
-        let mut run = Run { world, naming, unrest: Unrest::default(), quota_was_full: false };
+        let mut run = Run {
+            world,
+            naming,
+            unrest: Unrest::default(),
+            quota_was_full: false,
+            waiting: HashMap::new(),
+        };
         for step in preamble(start) {
             run.step(&step)?;
         }
@@ -53,6 +63,9 @@ impl<W: World> Run<W> {
 
     /// Does one step.
     pub fn step(&mut self, step: &Step) -> Result<Seen> {
+        if !self.world.is_there(&step.actor, waits_for(&step.action)) {
+            return Ok(Seen::skipped());
+        }
         if self.unrest.matters_to(step, &self.naming) {
             self.settle()?;
         }
@@ -60,11 +73,17 @@ impl<W: World> Run<W> {
             return Ok(Seen::skipped());
         };
         let mut report = self.world.act(&step.actor, &deed).with_context(|| script::line(step))?;
-        if self.unrest.of_quota() && self.may_be_late_quota(&report) {
+        if self.unrest.of_quota() && !may_call(step) && self.may_be_late_quota(&report) {
             self.settle()?;
             report = self.world.act(&step.actor, &deed)?;
         }
-        let text = self.naming.outcome(step, &report);
+        let text = match step.action {
+            Action::Answer => self.answer(step, &report)?,
+            _ => self.naming.outcome(step, &report),
+        };
+        if report.progress != Progress::Done && !matches!(step.action, Action::Answer) {
+            self.waiting.insert(step.actor.clone(), step.clone());
+        }
         self.unrest.after(step, &report, &self.naming);
         Ok(Seen {
             text,
@@ -72,6 +91,18 @@ impl<W: World> Run<W> {
             second_before: report.second_before,
             second_after: report.second_after,
         })
+    }
+
+    /// What the call gave in which the actor waited, in the words of that call.
+    fn answer(&mut self, step: &Step, report: &Report) -> Result<String> {
+        if report.progress != Progress::Done {
+            return Ok("waits".to_owned());
+        }
+        let mut asked = self.waiting.remove(&step.actor).context("an actor that does not wait")?;
+        if step.bind.is_some() {
+            asked.bind.clone_from(&step.bind);
+        }
+        Ok(self.naming.outcome(&asked, report))
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -106,6 +137,9 @@ impl<W: World> Run<W> {
             Action::ProcKeys => Deed::Open(ProcText::Keys),
             Action::KeyUsers => Deed::Open(ProcText::KeyUsers),
             Action::Status => Deed::Open(ProcText::Status),
+            Action::Answer => Deed::Answer,
+            Action::Interrupt => Deed::Interrupt,
+            Action::Arguments => Deed::Arguments,
             Action::Wait(seconds) => Deed::Wait(*seconds),
         })
     }
@@ -115,6 +149,20 @@ impl<W: World> Run<W> {
     pub fn naming(&self) -> &Naming {
         &self.naming
     }
+}
+
+/// True for steps that an actor can take while it waits in a call, and only then.
+fn waits_for(action: &Action) -> bool {
+    matches!(action, Action::Answer | Action::Interrupt)
+}
+
+/// True for a call that may bring a helper, and for the answer to one: made again, it
+/// meets what the first left.
+fn may_call(step: &Step) -> bool {
+    let Action::Call(call) = &step.action else {
+        return matches!(step.action, Action::Answer);
+    };
+    call.verb.name == "request_key" && call.args.get(2) != Some(&Arg::Text(Text::Null))
 }
 
 /// The steps before the first.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use crate::step::{Action, Call, Step};
 use crate::trace::{Likeness, Naming, likeness_of};
-use crate::wire::Report;
+use crate::wire::{Progress, Report};
 
 /// What may be unfinished.
 #[derive(Debug, Default)]
@@ -34,6 +34,7 @@ impl Unrest {
     pub fn matters_to(&self, step: &Step, naming: &Naming) -> bool {
         match &step.action {
             _ if self.anything => true,
+            Action::Call(call) if call.verb.name == "request_key" && self.of_quota() => true,
             Action::ProcKeys | Action::KeyUsers => self.of_quota(),
             Action::Call(call) => call.args.iter().any(|arg| {
                 naming.likeness(Some(arg)).is_some_and(|alike| self.unlinked.contains(&alike))
@@ -45,7 +46,10 @@ impl Unrest {
     /// Takes note of a step and what it gave.
     pub fn after(&mut self, step: &Step, report: &Report, naming: &Naming) {
         match &step.action {
-            Action::Exec | Action::Exit => self.anything = true,
+            Action::Exec | Action::Exit | Action::Answer | Action::Interrupt => {
+                self.anything = true;
+            }
+            _ if report.progress != Progress::Done => self.anything = true,
             // A key that was made before its link failed.
             Action::Call(_) if report.ret < 0 => self.quota = true,
             Action::Call(call) => self.after_call(call, naming),
@@ -55,7 +59,15 @@ impl Unrest {
 
     fn after_call(&mut self, call: &Call, naming: &Naming) {
         match call.verb.name {
-            "clear" | "invalidate" | "join_session_keyring" | "session_to_parent" => {
+            "clear"
+            | "invalidate"
+            | "join_session_keyring"
+            | "session_to_parent"
+            | "instantiate"
+            | "instantiate_iov"
+            | "negate"
+            | "reject"
+            | "assume_authority" => {
                 self.anything = true;
             }
             "revoke" if naming.is_keyring(call.args.first()) => self.anything = true,

@@ -1,0 +1,198 @@
+//! The end of a construction: by its helper, by its type, or by a helper that ended
+//! without a word.
+
+use alloc::sync::Arc;
+
+use keyshim_abi::Errno;
+
+use crate::Now;
+use crate::construction::Construction;
+use crate::effect::UpcallId;
+use crate::key::{KeyIx, KeyState};
+use crate::key_type::Made;
+use crate::service::KeyService;
+
+/// Seconds that a key stays negative whose helper did not finish it
+/// (`key_negative_timeout`).
+const NEGATIVE_TIMEOUT_S: u32 = 60;
+
+impl KeyService {
+    /// The helper of an upcall has ended, whatever it said: what it left of the key
+    /// counts. Unknown upcalls are passed over.
+    pub fn upcall_exited(&mut self, now: Now, upcall: UpcallId) {
+        self.end_upcall(now, upcall, |service, construction| {
+            let key = service.store.get(construction.key);
+            let unfinished = key.flags.under_construction || key.validate(now).is_err();
+            if unfinished { Err(Errno::ENOKEY) } else { Ok(()) }
+        });
+    }
+
+    /// The helper of an upcall could not be started: the key becomes negative for a
+    /// minute, and its requester is told why.
+    pub fn upcall_failed(&mut self, now: Now, upcall: UpcallId, errno: Errno) {
+        self.end_upcall(now, upcall, |_, _| Err(errno));
+    }
+
+    /// A type brings what it had asked time for ([`Made::Later`]; again `Later` counts as
+    /// ENOKEY).
+    pub fn finish_upcall(&mut self, now: Now, upcall: UpcallId, made: Made) {
+        self.end_upcall(now, upcall, |service, construction| {
+            service.fill(now, construction.key, construction.authority_key, made)
+        });
+    }
+
+    fn end_upcall(
+        &mut self,
+        now: Now,
+        upcall: UpcallId,
+        result: impl FnOnce(&mut KeyService, &Construction) -> Result<(), Errno>,
+    ) {
+        if let Some(construction) = self.constructions.running.remove(&upcall) {
+            let result = result(self, &construction);
+            let Construction { call, claimant, key, authority_key, session } = construction;
+            let result = self.conclude(now, key, authority_key, result).map(|()| key);
+            self.hand_over(call, claimant, result);
+            self.put(key);
+            if let Some(session) = session {
+                self.put(session);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// What a type made at once.
+    pub(crate) fn apply_made(
+        &mut self,
+        now: Now,
+        key: KeyIx,
+        authority_key: KeyIx,
+        made: Made,
+    ) -> Result<KeyIx, Errno> {
+        let result = self.fill(now, key, authority_key, made);
+        let concluded = self.conclude(now, key, authority_key, result);
+        self.put(key);
+        concluded.map(|()| key)
+    }
+
+    fn fill(
+        &mut self,
+        now: Now,
+        key: KeyIx,
+        authority_key: KeyIx,
+        made: Made,
+    ) -> Result<(), Errno> {
+        match made {
+            Made::Payload(data) => {
+                self.instantiate_and_link(now, key, &data, None, Some(authority_key))
+            }
+            Made::Rejected { error, timeout_s } => {
+                self.reject_and_link(now, key, (timeout_s, error), None, Some(authority_key))
+            }
+            Made::Failed(errno) => Err(errno),
+            Made::Later => Err(Errno::ENOKEY),
+        }
+    }
+
+    /// Ends the authority of an upcall and gives its use back; what is not finished
+    /// becomes negative (`complete_request_key`). The error of the upcall, or of the key.
+    pub(crate) fn conclude(
+        &mut self,
+        now: Now,
+        key: KeyIx,
+        authority_key: KeyIx,
+        result: Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        match result {
+            Ok(()) => self.revoke(authority_key, now),
+            Err(_) => self.negate(now, key, Some(authority_key)),
+        }
+        self.put(authority_key);
+        result.and_then(|()| self.state(now, key))
+    }
+
+    /// Why a key cannot be had: its stored error, or that it is no longer valid.
+    pub(crate) fn state(&self, now: Now, key: KeyIx) -> Result<(), Errno> {
+        let key = self.store.get(key);
+        key.rejection().and_then(|()| key.validate(now))
+    }
+
+    pub(crate) fn negate(&mut self, now: Now, key: KeyIx, authority_key: Option<KeyIx>) {
+        let refusal = (NEGATIVE_TIMEOUT_S, Errno::ENOKEY);
+        // A key that is finished already stays as it is.
+        let _ = self.reject_and_link(now, key, refusal, None, authority_key);
+    }
+
+    /// Gives a key under construction its payload, and links it. Errors in order
+    /// (`key_instantiate_and_link`): the type's preparse; ENOTDIR, EKEYREVOKED, EDQUOT;
+    /// the restriction's; finished already EBUSY; EDQUOT.
+    pub(crate) fn instantiate_and_link(
+        &mut self,
+        now: Now,
+        key: KeyIx,
+        data: &[u8],
+        ring: Option<KeyIx>,
+        authority_key: Option<KeyIx>,
+    ) -> Result<(), Errno> {
+        let type_ix = self.store.get(key).key_type;
+        let key_type = Arc::clone(self.types.get(type_ix));
+        let prep = self.preparse(now, &*key_type, data)?;
+        let link = ring.map(|ring| self.prepare_link_to(ring, key)).transpose()?;
+        let checked =
+            ring.map_or(Ok(()), |ring| self.check_restriction(ring, type_ix, &prep.payload));
+        let done = checked.and_then(|()| match self.store.get(key).state {
+            KeyState::Uninstantiated => self.instantiate(key, prep),
+            _ => Err(Errno::EBUSY),
+        });
+        match (done, link) {
+            (Ok(()), Some(link)) => self.finish_link(link, key)?,
+            (Err(_), Some(link)) => self.cancel_link(link),
+            (_, None) => {}
+        }
+        done.map(|()| self.finish(key, authority_key))
+    }
+
+    /// Makes a key under construction negative for some seconds, and links it. Errors
+    /// (`key_reject_and_link`): a restricted ring EPERM; finished already EBUSY. That it
+    /// cannot be linked, ENOTDIR, EKEYREVOKED, EDQUOT, is said, but does not keep it from
+    /// being finished.
+    pub(crate) fn reject_and_link(
+        &mut self,
+        now: Now,
+        key: KeyIx,
+        (timeout_s, error): (u32, Errno),
+        ring: Option<KeyIx>,
+        authority_key: Option<KeyIx>,
+    ) -> Result<(), Errno> {
+        if ring.is_some_and(|ring| self.store.get(ring).restriction.is_some()) {
+            return Err(Errno::EPERM);
+        }
+        let link = ring.map(|ring| self.prepare_link_to(ring, key)).transpose();
+        if !matches!(self.store.get(key).state, KeyState::Uninstantiated) {
+            if let Ok(Some(link)) = link {
+                self.cancel_link(link);
+            }
+            return Err(Errno::EBUSY);
+        }
+        self.store.get_mut(key).state = KeyState::Rejected(error);
+        self.users.key_instantiated(self.store.get(key).charged_to);
+        self.set_expiry(key, Some(now.plus(timeout_s)));
+        let linked = match link {
+            Ok(Some(link)) => self.finish_link(link, key),
+            Ok(None) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        self.finish(key, authority_key);
+        linked
+    }
+
+    /// Wakes who waits for a key, and ends the authority over it.
+    fn finish(&mut self, key: KeyIx, authority_key: Option<KeyIx>) {
+        let flags = &mut self.store.get_mut(key).flags;
+        if core::mem::take(&mut flags.under_construction) {
+            self.finished.push(key);
+        }
+        if let Some(authority_key) = authority_key {
+            self.invalidate(authority_key);
+        }
+    }
+}
