@@ -2,7 +2,8 @@
 //! of its seccomp filter (`linux.seccomp.listenerPath` of the runtime specification).
 //!
 //! [`reception`] takes what runtimes say, [`protocol`] reads it, [`containers`] puts
-//! it into a domain and gives it a thread, which is all that a container's calls need.
+//! it into a domain and gives it a thread, which is all that a container's calls need; [`session`] is what its
+//! first program begins with.
 //! [`crew`] serves who looks into a domain by its door in [`doors`].
 //!
 //! When the agent ends, listeners close: programs see a kernel without keys (ENOSYS)
@@ -14,6 +15,7 @@ mod doors;
 mod name;
 mod protocol;
 mod reception;
+mod session;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -131,23 +131,36 @@ impl Domain {
         if self.tasks.knows_pid(pid) {
             self.tasks.meet_process(pid, pidfd);
         } else {
-            let ids = ThreadRef::new(pid, pid, pidfd.as_fd(), true).ids()?;
-            let task = self.tasks.add_process_told(pid);
-            self.tasks.meet_process(pid, pidfd);
-            self.report(TaskEvent::Appeared { task, ids });
-            self.look_at_family(pid);
-            self.orphans.note_run(pid);
-            if proc::place(pid).is_some_and(|place| place.is_zombie) {
-                // We shall not be told once more.
-                self.hear_of_end(Place { pid, tid: pid });
-            }
+            self.meet_first(pid, pidfd, |_, _| ())?;
         }
         self.hear_of_thread(place);
         self.tasks.meet_thread(place)?;
         self.tasks.thread(place).map(|thread| thread.task).ok_or(CutOff::Gone)
     }
 
-    /// The same for a task that does not call, and may end meanwhile. Gone if it has.
+    /// Takes up the first process of a family. What is done to it at its beginning has
+    /// its family as well, as far as it is there already.
+    pub(crate) fn meet_first(
+        &mut self,
+        pid: u32,
+        pidfd: OwnedFd,
+        begin: impl FnOnce(&mut Domain, TaskId),
+    ) -> Result<(), CutOff> {
+        let ids = ThreadRef::new(pid, pid, pidfd.as_fd(), true).ids()?;
+        let task = self.tasks.add_process_told(pid);
+        self.tasks.meet_process(pid, pidfd);
+        self.report(TaskEvent::Appeared { task, ids });
+        begin(self, task);
+        self.look_at_family(pid);
+        self.orphans.note_run(pid);
+        if proc::place(pid).is_some_and(|place| place.is_zombie) {
+            // We shall not be told once more.
+            self.hear_of_end(Place { pid, tid: pid });
+        }
+        Ok(())
+    }
+
+    /// As [`Domain::meet`], for a task that does not call, and may end meanwhile. Gone if it has.
     pub(crate) fn meet_silent(&mut self, place: Place) -> Result<TaskId, CutOff> {
         if let Some(thread) = self.tasks.thread(place).filter(|_| self.tasks.is_met(place)) {
             return Ok(thread.task);

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use keyshim_abi::caller::{Caller, NamespaceOf, Parent, TaskId};
 use keyshim_abi::frame::{Origin, Token};
-use keyshim_abi::perm::{Need, Perm};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
-use keyshim_abi::{Errno, KeyId, Request};
+use keyshim_abi::{Errno, Request};
 use keyshim_keys::{CallId, Config, Entropy, KeyService, Now, Outcome, TaskEvent, Upcalls};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
@@ -196,22 +195,6 @@ impl Domain {
             _ => None,
         };
         self.as_caller(task, parent, |service, caller| submit(service, caller, request, data))
-    }
-
-    /// Gives a task a session keyring of that name, as if it had had it from its
-    /// beginning: what it has forked meanwhile and is not known yet has it too. Others
-    /// of its user find the keyring by that name, which one that is merely joined does
-    /// not allow.
-    pub(crate) fn begin_session(&mut self, task: TaskId, name: &str) -> Result<Answer, CutOff> {
-        let join = Request::JoinSessionKeyring { name: Some(Ok(name.as_bytes())) };
-        let perm = Perm::POSSESSOR_ALL
-            .with(Perm::user(Need::View).with(Perm::user(Need::Read)))
-            .with(Perm::user(Need::Search).with(Perm::user(Need::Link)));
-        let to_be_found = Request::Setperm { key: KeyId::SESSION, perm };
-        self.as_caller(task, None, |service, caller| {
-            let mut ask = |request| submit(service, caller, request, &mut Vec::new());
-            ask(&join).and_then(|_| ask(&to_be_found))
-        })
     }
 
     /// The text of a file under `/proc`, as that thread may see it.

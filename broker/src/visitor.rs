@@ -49,7 +49,7 @@ impl Domain {
 }
 
 /// The process of a thread, held by its pidfd.
-fn process_of(tid: u32) -> Result<(u32, OwnedFd), CutOff> {
+pub(crate) fn process_of(tid: u32) -> Result<(u32, OwnedFd), CutOff> {
     let pid = proc::process_of(tid).ok_or(CutOff::Gone)?;
     let pidfd = sys::pidfd_open(pid, 0).map_err(|errno| match errno {
         Errno::ESRCH | Errno::EINVAL => CutOff::Gone,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyshim_abi::caller::{Caller, Gid, Ids, TaskId, Uid, Unprivileged, UserNamespace};
+use keyshim_abi::caller::{Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileged};
 use keyshim_abi::{Errno, KeyId, Payload as Sent, Request};
 use keyshim_examples::{ALICE, alice, answer};
 use keyshim_keys::{
@@ -87,7 +87,7 @@ impl Server {
             task: HELPER,
             tid: 2,
             ids,
-            namespace: UserNamespace::OUTERMOST,
+            namespace: NamespaceOf::OUTERMOST,
             parent: None,
             privileges: &Unprivileged,
         };

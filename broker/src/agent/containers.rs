@@ -15,13 +15,14 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::doors::{DoorFile, Doors};
 use super::name::Name;
 use super::reception::Arrival;
+use super::session;
 use crate::connections::Limits;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
+use crate::host;
 use crate::housekeeping::Notes;
 use crate::server::{self, Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, notify::Installed};
-use crate::{host, proc};
 
 /// Listeners at any one time. Each has a thread of its own: a program whose memory
 /// cannot be read at once, because it answers for its own page faults, then holds up
@@ -212,18 +213,8 @@ impl Containers {
     }
 }
 
-/// Gives a container's first program a session keyring. Runtimes do so in the kernel,
-/// before they install the filter: without it, each program in there would have one of
-/// its own. The name is theirs too.
 fn begin_session(server: &Server, pid: u32, container: &str) {
-    // Not a number of ours: the runtime is in another pid namespace.
-    if !proc::is_filtered(pid) {
-        tracing::info!(pid, "a container begins without a session keyring: no such program here");
-        return;
-    }
-    let mut domain = server.domain();
-    let task = domain.task_of(pid);
-    let joined = task.and_then(|task| domain.begin_session(task, &format!("_ses.{container}")));
+    let joined = server.domain().begin_session(pid, &session::name(container));
     if !matches!(joined, Ok(Ok(_))) {
         tracing::info!(pid, ?joined, "a container begins without a session keyring");
     }
