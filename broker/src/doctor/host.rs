@@ -9,14 +9,15 @@ use nix::sys::socket::sockopt::PeerPidfd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socketpair};
 
 use super::Finding;
+use crate::events::Feed;
 use crate::run::library::PRELOAD;
 use crate::supervisor::notify;
 use crate::{hardening, sys};
 
 /// Everything about the machine.
 pub(super) fn findings() -> Vec<Finding> {
-    let mut findings = vec![kernel(), pidfds(), peers(), credentials(), threads(), children()];
-    findings.extend([namespaces(), memory(), descriptors(), real_keys()]);
+    let mut findings = vec![kernel(), pidfds(), peers(), credentials(), threads(), lineage()];
+    findings.extend([children(), namespaces(), memory(), descriptors(), real_keys()]);
     findings
 }
 
@@ -79,6 +80,18 @@ fn threads() -> Finding {
             WHAT,
             "known by number only",
             "before Linux 6.9 a thread's keyring is dropped when its process ends",
+        ),
+    }
+}
+
+fn lineage() -> Finding {
+    const WHAT: &str = "lineage";
+    match Feed::shared() {
+        Some(_) => Finding::good(WHAT, "the kernel tells of every fork, execve and end"),
+        None => Finding::lacking(
+            WHAT,
+            "inferred: whose session an unusual child has may be guessed wrong",
+            "the kernel tells in the first pid and network namespaces, from Linux 6.6 on or to root",
         ),
     }
 }
