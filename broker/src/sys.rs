@@ -116,6 +116,20 @@ pub(crate) fn keyctl_capabilities() -> Result<u32, Errno> {
     Errno::result(raw).map(|len| len as u32)
 }
 
+/// Has the allocator give memory of that many bytes and more back to the system as soon
+/// as it is free, and take it from there untouched. Of itself glibc raises that bound
+/// with the largest block that was given back.
+#[cfg(target_env = "gnu")]
+pub(crate) fn return_blocks_from(len: i32) {
+    // SAFETY: the call takes two integers, sets a bound of the allocator, and is allowed
+    // at any time.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, len) };
+}
+
+/// There is no such bound to set.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn return_blocks_from(_len: i32) {}
+
 /// Has a program begin with this signal mask, whatever ours is when it is started.
 pub(crate) fn begin_with_mask(command: &mut Command, mask: SigSet) {
     // SAFETY: between fork and exec the closure makes one system call, which is

@@ -39,6 +39,16 @@ same
 refused"
 }
 
+# Its own keys in /proc, for a static program, and nothing of the machine's.
+files() {
+    said=$(contain "$1" "p-$1" 'busybox cat /proc/keys | grep -c "_ses.p-'"$1"'"
+        busybox cat /proc/keys | wc -l; cat /proc/sys/kernel/keys/maxkeys; busybox wc -l </proc/key-users') || return
+    expect "$said" "1
+4
+200
+1"
+}
+
 # Two containers of one user at the same time: neither finds the other's key.
 apart() {
     two_containers "$1" "$1" 'keyctl request user of-the-other || echo nothing' || return
@@ -238,7 +248,7 @@ b
 refused"
 }
 
-tests="keys_inside apart session signals as_user user_namespace exec_joins look strangers turnover stalled crowd killed stopped"
+tests="keys_inside files apart session signals as_user user_namespace exec_joins look strangers turnover stalled crowd killed stopped"
 
 options "$@"
 [ "$(id -u)" = 0 ] || skip_all "needs root"

@@ -19,10 +19,10 @@ use super::session;
 use crate::connections::Limits;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
-use crate::host;
 use crate::housekeeping::Notes;
 use crate::server::{self, Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, notify::Installed};
+use crate::{host, proc, procfiles};
 
 /// Listeners at any one time. Each has a thread of its own: a program whose memory
 /// cannot be read at once, because it answers for its own page faults, then holds up
@@ -90,9 +90,13 @@ impl Containers {
         // Nobody says how the runtime has installed the filter.
         let installed = Installed { is_killable_only: false, has_renounced: false };
         let supervisor = Supervisor::new(&server, Listener { fd: listener, installed });
-        drop(server);
+        // Only root's word is believed for which process it is: files of ours are put
+        // into that one's namespace.
+        let pid = Some(introduction.pid).filter(|&pid| owner == 0 && proc::is_filtered(pid));
         let (containers, leaving) = (Arc::clone(self), name.clone());
         let receiver = server::spawn("receiver".into(), move || {
+            put_files(&server, pid);
+            drop(server);
             supervisor.attend();
             drop(supervisor);
             containers.leave(&leaving);
@@ -210,6 +214,15 @@ impl Containers {
             entry.door = None;
         }
         table.doors = None;
+    }
+}
+
+/// Has a container's programs find their keys under `/proc`, whatever the runtime has
+/// put there.
+fn put_files(server: &Arc<Server>, pid: Option<u32>) {
+    let put = pid.map(|pid| procfiles::put_once(server, pid));
+    if let Some(Err(fault)) = put {
+        tracing::info!("a container has the runtime's files in /proc: {fault}");
     }
 }
 

@@ -40,6 +40,13 @@ pub(super) fn is_bare(pid: u32) -> bool {
     !places.any(|place| place.starts_with("/proc/") && !EMPTY.contains(&place))
 }
 
+/// True when files of ours are in the mount namespace of that process, of whichever
+/// domain.
+pub(super) fn has_files(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    text.contains(" - fuse.keyshim keyshim ")
+}
+
 /// Puts the files in place. `serve` gets the device, and must see to it that it is
 /// answered from then on, by a thread outside of this namespace.
 pub(super) fn put(
