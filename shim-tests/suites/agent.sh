@@ -125,7 +125,7 @@ crowd() {
     crowd_comes "$1" $((containers / 4)) && crowd_goes "$1" $((containers / 4)) && eventually no_domains || return
     again=$(agent_use)
     echo "# $1, $containers containers: threads descriptors KiB before ($before), during ($during), after ($after), once more ($again)"
-    same_use "$before" "$after" 16384 && same_use "$after" "$again"
+    same_use "$before" "$after" $((containers * 128)) && same_use "$after" "$again"
 }
 
 # A quarter as many, each of which ends by itself, ten at a time.
