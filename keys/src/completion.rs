@@ -144,7 +144,12 @@ impl KeyService {
             _ => Err(Errno::EBUSY),
         });
         match (done, link) {
-            (Ok(()), Some(link)) => self.finish_link(link, key)?,
+            (Ok(()), Some(link)) => {
+                self.finish_link(link, key)?;
+                // If it expired while it was made, it has been collected already, and this
+                // link is a new one.
+                self.set_expiry(key, self.store.get(key).expiry);
+            }
             (Err(_), Some(link)) => self.cancel_link(link),
             (_, None) => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! A process of its own puts it there and takes it away again, when the test process
 //! closes a pipe or ends in whatever way. Should it be killed itself, the next one knows
-//! what was left behind by [`MARK`]. Meanwhile a request that no test has made still
+//! what was left behind by a mark in it. Meanwhile a request that no test has made still
 //! reaches the real program.
 
 use std::io::{Read, Write};
