@@ -20,8 +20,6 @@ use nix::sys::socket::{
 
 use crate::fault::{CutOff, Fault};
 use crate::identity::{self, Peer};
-use crate::supervisor::notify::Installed;
-use crate::supervisor::{Listener, handover};
 use crate::sys;
 
 /// Descriptors that the kernel lets one message carry (`SCM_MAX_FD`). There is room
@@ -32,12 +30,20 @@ const DESCRIPTORS_MAX: usize = 253;
 pub(crate) enum Knock {
     /// A client, with its identity and our end of the conversation.
     Client(Peer, OwnedFd),
-    /// Somebody who hands over the listener of a filter, and waits at that socket for
-    /// a word.
-    Listener(Peer, OwnedFd, Listener),
+    /// Somebody who hands something over for us to answer for, with what goes with it,
+    /// and waits at that socket for a word.
+    Handover(Peer, OwnedFd, Handed),
     /// Nobody we talk to; these descriptors came with the message and are to be
     /// closed where closing may take its time.
     Unwanted(CutOff, Vec<OwnedFd>),
+}
+
+/// What was handed over; nobody has looked at it yet.
+pub(crate) struct Handed {
+    /// The descriptor.
+    pub(crate) fd: OwnedFd,
+    /// The byte that came with it.
+    pub(crate) word: u8,
 }
 
 /// Makes a bound datagram socket into a door.
@@ -74,7 +80,7 @@ pub(crate) fn next(door: &OwnedFd) -> Option<Knock> {
     let text = bytes.get(..len).unwrap_or_default();
     Some(match (text.strip_prefix(KNOCK), descriptors.len()) {
         (Some([]), 1) => judge(sender, descriptors),
-        (Some(&[installed]), 2) => judge_listener(sender, descriptors, installed),
+        (Some(&[word]), 2) => judge_handover(sender, descriptors, word),
         _ => Knock::Unwanted(CutOff::Malformed, descriptors),
     })
 }
@@ -89,17 +95,16 @@ fn judge(sender: Option<u32>, mut descriptors: Vec<OwnedFd>) -> Knock {
     }
 }
 
-fn judge_listener(sender: Option<u32>, mut descriptors: Vec<OwnedFd>, installed: u8) -> Knock {
-    let fd = match descriptors.pop() {
-        Some(fd) if handover::is_listener(&fd) => fd,
-        other => {
-            descriptors.extend(other);
-            return Knock::Unwanted(CutOff::Malformed, descriptors);
-        }
+fn judge_handover(sender: Option<u32>, mut descriptors: Vec<OwnedFd>, word: u8) -> Knock {
+    let Some(fd) = descriptors.pop() else {
+        return Knock::Unwanted(CutOff::Malformed, descriptors);
     };
-    let listener = Listener { fd, installed: Installed::decode(installed) };
     match judge(sender, descriptors) {
-        Knock::Client(peer, socket) => Knock::Listener(peer, socket, listener),
+        Knock::Client(peer, socket) => Knock::Handover(peer, socket, Handed { fd, word }),
+        Knock::Unwanted(reason, mut descriptors) => {
+            descriptors.push(fd);
+            Knock::Unwanted(reason, descriptors)
+        }
         other => other,
     }
 }

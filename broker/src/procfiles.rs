@@ -20,6 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
@@ -27,12 +28,15 @@ use crossbeam::channel::{Sender, bounded};
 use fuser::{Config, Session, SessionACL};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::address::Address;
 use crate::fault::Fault;
 use crate::proc;
 use crate::server::{self, Server};
+use crate::supervisor::handover;
 use files::Files;
 
-const DEVICE: &str = "/dev/fuse";
+/// The device of a file system, as the kernel names a descriptor of it.
+pub(crate) const DEVICE: &str = "/dev/fuse";
 
 /// Whether a program finds files of ours under `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,9 +49,18 @@ pub(crate) enum Proc {
     Userns,
 }
 
+/// Who answers for the files of a domain.
+#[derive(Clone, Copy)]
+pub(crate) enum Answerer<'a> {
+    /// We do.
+    Here(&'a Arc<Server>),
+    /// The broker at one of these addresses.
+    There(&'a [Address]),
+}
+
 /// Where a program is started that is to find the files of a domain.
 pub(crate) struct Stage<'a> {
-    server: &'a Arc<Server>,
+    answerer: Answerer<'a>,
     /// It is started all the same when they cannot be put.
     is_optional: bool,
 }
@@ -56,14 +69,14 @@ impl Stage<'_> {
     /// What was asked for, if anything: with `Auto`, only for a program whose calls are
     /// trapped, and only if we may mount.
     pub(crate) fn for_program(
-        server: &Arc<Server>,
+        answerer: Answerer<'_>,
         proc: Proc,
         is_trapped: bool,
     ) -> Option<Stage<'_>> {
         match proc {
-            Proc::Auto if is_trapped && may_mount() => Some(Stage { server, is_optional: true }),
+            Proc::Auto if is_trapped && may_mount() => Some(Stage { answerer, is_optional: true }),
             Proc::Auto | Proc::Off => None,
-            Proc::Userns => Some(Stage { server, is_optional: false }),
+            Proc::Userns => Some(Stage { answerer, is_optional: false }),
         }
     }
 
@@ -71,7 +84,7 @@ impl Stage<'_> {
     /// it.
     pub(crate) fn start<T: Send>(self, start: impl FnOnce() -> T + Send) -> Result<T, Fault> {
         let entered = std::thread::scope(|scope| {
-            let enter = || match enter_own(self.server) {
+            let enter = || match enter_own(self.answerer) {
                 Ok(()) => Ok(start()),
                 Err(fault) => Err((fault, start)),
             };
@@ -100,12 +113,41 @@ fn may_mount() -> bool {
 }
 
 /// Moves this thread into a mount namespace of its own, with the files in it.
-fn enter_own(server: &Arc<Server>) -> Result<(), Fault> {
+fn enter_own(answerer: Answerer<'_>) -> Result<(), Fault> {
     let device = open_device()?;
     let is_bare = mount::is_bare(std::process::id());
-    let devices = attendant(server)?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(no_namespace())?;
-    mount::put(device, is_bare, |device| hand_over(&devices, device))
+    match answerer {
+        Answerer::Here(server) => {
+            let devices = attendant(server)?;
+            unshare(CloneFlags::CLONE_NEWNS).map_err(no_namespace())?;
+            mount::put(device, is_bare, |device| hand_over(&devices, device))
+        }
+        Answerer::There(addresses) => {
+            unshare(CloneFlags::CLONE_NEWNS).map_err(no_namespace())?;
+            mount::put(device, is_bare, |device| handover::hand_over_device(addresses, &device))
+        }
+    }
+}
+
+/// File systems that were handed over.
+static HANDED_OVER: AtomicUsize = AtomicUsize::new(0);
+
+/// Answers for the files of a device that somebody else has mounted; `None` when there are
+/// too many.
+pub(crate) fn answer_for(server: &Arc<Server>, device: OwnedFd) -> Option<Result<(), Fault>> {
+    if HANDED_OVER.fetch_add(1, Ordering::Relaxed) >= handover::LISTENERS_MAX {
+        HANDED_OVER.fetch_sub(1, Ordering::Relaxed);
+        return None;
+    }
+    let server = Arc::clone(server);
+    let attendant = server::spawn("proc files".into(), move || {
+        attend_aloud(server, device);
+        HANDED_OVER.fetch_sub(1, Ordering::Relaxed);
+    });
+    if attendant.is_err() {
+        HANDED_OVER.fetch_sub(1, Ordering::Relaxed);
+    }
+    Some(attendant.map(drop))
 }
 
 /// Puts the files of a domain into the mount namespace of that process, unless it is ours,
@@ -176,12 +218,17 @@ fn attendant(server: &Arc<Server>) -> Result<Sender<OwnedFd>, Fault> {
     let (sender, devices) = bounded::<OwnedFd>(1);
     let server = Arc::clone(server);
     server::spawn("proc files".into(), move || {
-        let Ok(device) = devices.recv() else { return };
-        if let Err(error) = attend(server, device) {
-            tracing::warn!(%error, "/proc is not answered for any more");
+        if let Ok(device) = devices.recv() {
+            attend_aloud(server, device);
         }
     })?;
     Ok(sender)
+}
+
+fn attend_aloud(server: Arc<Server>, device: OwnedFd) {
+    if let Err(error) = attend(server, device) {
+        tracing::warn!(%error, "/proc is not answered for any more");
+    }
 }
 
 /// Returns when the last namespace with the files has gone.
@@ -194,9 +241,10 @@ fn attend(server: Arc<Server>, device: OwnedFd) -> io::Result<()> {
     session.run()
 }
 
-fn hand_over(devices: &Sender<OwnedFd>, device: OwnedFd) {
+fn hand_over(devices: &Sender<OwnedFd>, device: OwnedFd) -> Result<(), Fault> {
     // Refused only when the thread is no more, and the connection ends with the device.
     let _ = devices.send(device);
+    Ok(())
 }
 
 #[cfg(test)]

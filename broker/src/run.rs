@@ -18,7 +18,7 @@ use crate::connections::Limits;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::paths::DomainName;
-use crate::procfiles::{self, Proc, Stage};
+use crate::procfiles::{self, Answerer, Proc, Stage};
 use crate::server::{Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, handover};
 use crate::{autostart, hardening, host};
@@ -76,7 +76,8 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
     };
     let domain = Domain::new(host::entropy(plan.seed))?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
-    let stage = Stage::for_program(&running.server, plan.proc, roads.filter.is_some());
+    let answerer = Answerer::Here(&running.server);
+    let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
     let started = |pid, listener: Option<Listener>| {
         running.server.domain().orphans.adopt_for(pid);
         listener.map(|listener| Supervisor::start(&running.server, listener)).transpose()?;
@@ -95,7 +96,9 @@ fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Resul
     // Held until the end: the broker lives for as long as somebody is connected.
     let (_lease, addresses) = autostart::lease(domain, plan.seed)?;
     let signals = Signals::take()?;
-    run_program(plan, roads, &addresses, &signals, None, |_, listener| {
+    let answerer = Answerer::There(&addresses);
+    let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
+    run_program(plan, roads, &addresses, &signals, stage, |_, listener| {
         listener.map_or(Ok(()), |listener| handover::hand_over(&addresses, &listener))
     })
 }

@@ -96,10 +96,14 @@ fn answer_door(server: &Arc<Server>, number: usize) {
         match door::next(door) {
             None => return,
             Some(Knock::Client(peer, socket)) => let_in(server, peer, socket),
-            Some(Knock::Listener(peer, socket, listener)) => match is_of_our_user(&peer) {
-                true => handover::take_over(server, &socket, listener),
-                false => tracing::info!(pid = peer.pid, uid = peer.uid, "a stranger's listener"),
-            },
+            Some(Knock::Handover(peer, socket, handed)) if is_of_our_user(&peer) => {
+                let unwanted = handover::take_over(server, &socket, handed);
+                close(server, unwanted.into_iter().collect());
+            }
+            Some(Knock::Handover(peer, socket, handed)) => {
+                tracing::info!(pid = peer.pid, uid = peer.uid, "not taken over: a stranger's");
+                close(server, vec![socket, handed.fd]);
+            }
             Some(Knock::Unwanted(reason, descriptors)) => {
                 tracing::info!("a knock is not answered: {reason}");
                 close(server, descriptors);

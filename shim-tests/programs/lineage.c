@@ -347,6 +347,18 @@ static void gone_when_waited_for(int strict)
 	done(p);
 }
 
+/* The program that was run ends at once, and leaves a child that calls afterwards. */
+static int leave_a_child(void)
+{
+	long session = joined();
+	pid_t program = getpid();
+	if (!fork()) {
+		outlive(program);
+		show("a child that outlives its program", session_now(), session);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -355,6 +367,8 @@ int main(int argc, char **argv)
 		tell(atoi(argv[3]), session_now());
 		return 0;
 	}
+	if (argc == 2 && !strcmp(argv[1], "outlive"))
+		return leave_a_child();
 	if (argc == 2)
 		sibling = argv[1];
 	int strict = getenv("KEYSHIM_SOCKET") != NULL;

@@ -25,6 +25,7 @@ const SAME_AS_KERNEL: &[(&str, &str)] = &[
     ("junk", ""),
     ("lastchance", ""),
     ("lineage", ""),
+    ("lineage", "outlive"),
     ("pointers", ""),
     ("pointers", "sandboxed"),
     ("refused", ""),

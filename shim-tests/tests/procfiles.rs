@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, OpenOptions};
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -381,4 +382,33 @@ fn many_read_while_many_call() {
         for n in 1 2; do (i=0; while test $i -lt 50; do i=$((i + 1))
             keyctl add user $n:$i x @u >/dev/null; done) & done; wait; echo done";
     assert_eq!(shell("seccomp", script), "done\n");
+}
+
+/// The broker of a shared domain answers for the files of each run in it, and of no other.
+#[test]
+fn a_shared_domain_shows_its_keys_to_static_programs() {
+    if !can_be_put() {
+        return;
+    }
+    let runtime = tempfile::tempdir().unwrap();
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let in_domain = |name: &str, script: &str| {
+        let mut command = Command::new(keyshim());
+        command.args(["run", "--domain", name, "--mode", "seccomp", "--", "busybox", "sh", "-c"]);
+        command.arg(script).env("XDG_RUNTIME_DIR", runtime.path());
+        command
+    };
+    // One that stays for as long as the others look.
+    let first = "keyctl add user shared x @u >/dev/null; echo 7 >/proc/sys/kernel/keys/gc_delay
+        echo; read stop";
+    let mut first = in_domain("one", first);
+    let mut first = first.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    first.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let look = "grep -c shared /proc/keys; cat /proc/sys/kernel/keys/gc_delay";
+    assert_eq!(printed(&mut in_domain("one", look)), "1\n7\n");
+    let elsewhere = format!("keyctl show @us >/dev/null; {look} || :");
+    assert_eq!(printed(&mut in_domain("other", &elsewhere)), "0\n300\n");
+    drop(first.stdin.take());
+    ended(first);
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }

@@ -52,11 +52,11 @@ pub(super) fn has_files(pid: u32) -> bool {
 pub(super) fn put(
     device: OwnedFd,
     is_bare: bool,
-    serve: impl FnOnce(OwnedFd),
+    serve: impl FnOnce(OwnedFd) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     isolate()?;
     let root = plant(&device)?;
-    serve(device);
+    serve(device)?;
     let place = || -> Result<(), Errno> {
         let untouched = is_bare.then(|| cutting(CWD, "/proc")).transpose()?;
         move_to(&root, CWD, ROOT)?;
