@@ -49,6 +49,10 @@ pub struct Tally {
     pub steps: u64,
     /// A text for each difference.
     pub differences: Vec<String>,
+    /// A text for each history of which the kernel gave another account than the core,
+    /// and the core's own when it was put to it once more. The core gives the same each
+    /// time, so it was the kernel, or the machine, that was otherwise engaged.
+    pub unsteady: Vec<String>,
     /// Histories that could not take place.
     pub faults: Vec<String>,
 }
@@ -58,10 +62,12 @@ impl Tally {
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
-            "{} comparisons the same, {} cut short by an excuse, {} differ, {} faults; {} steps",
+            "{} comparisons the same, {} cut short by an excuse, {} differ, {} unsteady, {} faults; \
+             {} steps",
             self.same,
             self.cut,
             self.differences.len(),
+            self.unsteady.len(),
             self.faults.len(),
             self.steps
         )
@@ -137,18 +143,16 @@ fn note(
         "seed {seed}, {world}, step {}: the kernel says {}, the other {}",
         difference.at, difference.kernel, difference.other
     );
-    let place = held.differences.len();
-    held.differences.push(title.clone());
+    let is_named_only = held.differences.len() >= plan.shrink_max;
     drop(held);
-    if place < plan.shrink_max {
-        let shrunk = shrink(history, difference.at, other, &plan.actor, SHRINK_PATIENCE)?;
-        let text = match shrunk {
-            Some(shrunk) => shrunk.script(),
-            None => "it does not differ again: run the seed once more".to_owned(),
-        };
-        if let Ok(mut tally) = tally.lock() {
-            tally.differences[place] = format!("{title}\n{text}");
-        }
+    let patience = if is_named_only { Duration::ZERO } else { SHRINK_PATIENCE };
+    let shrunk = shrink(history, difference.at, other, &plan.actor, patience)?;
+    let Ok(mut held) = tally.lock() else { return Ok(()) };
+    match shrunk {
+        Some(_) if is_named_only => held.differences.push(title),
+        Some(shrunk) => held.differences.push(format!("{title}\n{}", shrunk.script())),
+        None if matches!(other, Other::Core) => held.unsteady.push(title),
+        None => held.differences.push(format!("{title}\nit does not differ again")),
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ fn main() -> Result<ExitCode> {
     if terminal {
         eprintln!();
     }
-    for text in tally.differences.iter().chain(&tally.faults) {
+    for text in tally.differences.iter().chain(&tally.unsteady).chain(&tally.faults) {
         println!("{text}\n");
     }
     println!("{}", tally.summary());
