@@ -140,6 +140,18 @@ pub fn run(command: &mut Command) -> Result<Output> {
     Ok(child.wait_with_output()?)
 }
 
+/// Why only root can run that program, on the kernel or under keyshim.
+pub fn why_root(program: &str) -> Option<&'static str> {
+    match program {
+        "elsewhere" | "lastchance" => Some("it changes its root directory"),
+        // The kernel gives quota back some time after a key has gone.
+        "signals" | "threads" | "urgent" => {
+            Some("it makes more keys than an ordinary user may have")
+        }
+        _ => None,
+    }
+}
+
 /// A command without anything of keyshim in its environment.
 pub fn bare(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

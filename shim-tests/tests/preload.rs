@@ -9,7 +9,7 @@ mod broker;
 mod conduct;
 
 use anyhow::{Context, Result};
-use keyshim_tests::programs::{Build, bare, compile, run, told};
+use keyshim_tests::programs::{Build, bare, compile, run, told, why_root};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -50,16 +50,6 @@ fn main() -> Result<()> {
     trials.push(Trial::test("own::deepbind", || as_printed("dlopened", "deepbind", DEEPBIND)));
     trials.extend(conduct::trials());
     libtest_mimic::run(&arguments, trials).exit()
-}
-
-/// Why only root can run that program.
-fn why_root(program: &str) -> Option<&'static str> {
-    match program {
-        "elsewhere" | "lastchance" => Some("it changes its root directory"),
-        // The kernel gives quota back some time after a key has gone.
-        "signals" | "threads" => Some("it makes more keys than an ordinary user may have"),
-        _ => None,
-    }
 }
 
 /// The trial, not run by an ordinary user if that would prove nothing.

@@ -11,7 +11,7 @@ mod lineage;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use keyshim_tests::programs::{Build, bare, compile, run, told};
+use keyshim_tests::programs::{Build, bare, compile, run, told, why_root};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -80,9 +80,10 @@ fn main() -> Result<()> {
     conduct::adopt_orphans()?;
     for &(road, build, program, argument) in SAME_AS_KERNEL {
         let name = name_of(road, build, program, argument);
-        let wants_root = ["elsewhere", "lastchance"].contains(&program);
-        let why = build.missing().or((wants_root && !is_root).then_some("not root"));
-        if let Some(why) = why {
+        let why_root = why_root(program).or(why_supervisor_is_root(road, program));
+        let why_root = why_root.filter(|_| !is_root).map(|why| format!("not root: {why}"));
+        let why = build.missing().map(str::to_owned).or(why_root);
+        if let Some(why) = &why {
             eprintln!("skipped: {name}: {why}");
         }
         let trial = Trial::test(name, move || same_as_kernel(road, build, program, argument));
@@ -93,6 +94,12 @@ fn main() -> Result<()> {
     let conclusion = libtest_mimic::run(&arguments, trials);
     conduct::clean_up();
     conclusion.exit()
+}
+
+/// Why the supervisor of that program must be root.
+fn why_supervisor_is_root(road: Road, program: &str) -> Option<&'static str> {
+    let is_beyond_reach = road != BOTH && program == "dumpable";
+    is_beyond_reach.then_some("its memory is nobody else's to read")
 }
 
 fn name_of(road: Road, build: Build, program: &str, argument: &str) -> String {
