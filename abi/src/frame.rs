@@ -7,7 +7,8 @@
 //! [`Malformed`]: there is no partial understanding.
 //!
 //! A conversation begins with [`Message::Hello`], answered by a [`Welcome`]; then
-//! one request at a time, each answered by one reply.
+//! one request at a time, each answered by one reply. Where that takes its time, the
+//! broker says so first: a [`Delay`].
 
 mod decode;
 mod encode;
@@ -16,16 +17,16 @@ use crate::limits::{REPLY_FRAME_LEN_MAX, REQUEST_FRAME_LEN_MAX};
 use crate::procfs::{Knob, ProcFile};
 use crate::request::Request;
 
-pub use decode::{decode_message, decode_reply, decode_welcome};
-pub use encode::{Encoded, encode_message, encode_reply_head, encode_welcome};
+pub use decode::{decode_delay, decode_message, decode_reply, decode_welcome};
+pub use encode::{Encoded, encode_delay, encode_message, encode_reply_head, encode_welcome};
 
 /// Version of this format; both sides must have the same.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the length that begins each frame.
 pub const LENGTH_LEN: usize = 4;
 /// What a client sends to the broker's door, a datagram socket, together with one
 /// end of a stream socket pair: from then on it talks over the other end.
-pub const KNOCK: &[u8; 10] = b"keyshim\x00\x01\x00";
+pub const KNOCK: &[u8; 10] = b"keyshim\x00\x02\x00";
 
 /// The bytes are no frame of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,21 @@ pub enum Message<'a> {
         /// True when it has been tried.
         done: bool,
     },
+    /// A signal came for the calling thread, whose call waits: answered by
+    /// [`Delay::Heard`], and by a reply to the call at once if its wait may end so.
+    Interrupt,
+}
+
+/// What the broker says of a call that waits for a key under construction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delay {
+    /// The reply comes when the key is finished; [`Message::Interrupt`] brings it at once.
+    Interruptible,
+    /// The reply comes when the helper that this call caused has ended.
+    Uninterruptible,
+    /// An [`Message::Interrupt`] has been taken note of. It may come before the reply or
+    /// after it.
+    Heard,
 }
 
 /// The broker's answer to Hello.
@@ -101,8 +117,11 @@ const WELCOME: u8 = 5;
 const REPLY: u8 = 6;
 const EXECUTE: u8 = 7;
 const START_THREAD: u8 = 8;
+const INTERRUPT: u8 = 9;
+const DELAY: u8 = 10;
 
-/// Bytes of a reply frame before its data, length included.
+/// Bytes of a reply frame before its data, length included. The frame of a [`Delay`] is
+/// as long.
 pub const REPLY_HEAD_LEN: usize = LENGTH_LEN + 1 + 8;
 
 /// Bytes of a welcome frame, length included.

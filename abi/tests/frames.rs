@@ -168,6 +168,7 @@ fn plain_message() -> impl Strategy<Value = Message<'static>> {
         knob.prop_map(Message::OpenKnob),
         Just(Message::Execute),
         any::<bool>().prop_map(|done| Message::StartThread { done }),
+        Just(Message::Interrupt),
     ]
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use keyshim_abi::Request;
 use keyshim_abi::frame::{
-    KNOCK, LENGTH_LEN, Message, Origin, decode_reply, decode_welcome, encode_message, reply_len,
+    KNOCK, LENGTH_LEN, Message, Origin, decode_delay, decode_reply, decode_welcome, encode_message,
+    reply_len,
 };
 use keyshim_abi::limits::REQUEST_HEAD_LEN_MAX;
 use keyshim_abi::procfs::ProcFile;
@@ -94,7 +95,11 @@ impl Client {
 
     fn exchange(&mut self, message: &Message<'_>) -> Result<(Answer, Vec<u8>), Trouble> {
         self.send(message)?;
-        let frame = self.receive()?;
+        let mut frame = self.receive()?;
+        // Some key is being made; our patience bounds how long we wait for it.
+        while decode_delay(&frame).map_err(|_| Trouble::Unintelligible)?.is_some() {
+            frame = self.receive()?;
+        }
         let reply = decode_reply(&frame).map_err(|_| Trouble::Unintelligible)?;
         Ok((reply.answer, reply.data.to_vec()))
     }

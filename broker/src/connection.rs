@@ -11,6 +11,7 @@ use std::time::Instant;
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::frame::{LENGTH_LEN, message_len};
 use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -104,6 +105,11 @@ impl Talk {
     /// A conversation in which nothing has been said.
     pub(crate) fn begin() -> Talk {
         Talk { stalled_since: Some(Instant::now()), ..Talk::default() }
+    }
+
+    /// What the epoll is to wake a worker for next.
+    pub(crate) fn interest(&self) -> EpollFlags {
+        if self.has_output() { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN }
     }
 
     /// True while a reply has not been taken by the client.

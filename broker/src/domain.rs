@@ -22,9 +22,10 @@ use crate::knobs::Knobs;
 use crate::namespace::{Lookup, Namespaces};
 use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
+use crate::waits::{Progress, Road, Waits};
 
-/// Calls are carried out one at a time and never wait: one number is enough for all.
-const ONLY_CALL: CallId = CallId(0);
+/// Number of calls that never wait.
+const NEVER_WAITS: CallId = CallId(0);
 /// Changes taken note of in one look.
 const CHANGES_AT_ONCE: usize = 64;
 
@@ -73,6 +74,8 @@ pub(crate) struct Domain {
     pub(crate) watched: Vec<Watch>,
     /// Who tells of tasks.
     pub(crate) lineage: Lineage,
+    /// Calls that are answered later.
+    pub(crate) waits: Waits,
     namespaces: Namespaces,
     knobs: Knobs,
     /// Connections whose threads have ended since somebody last asked.
@@ -81,24 +84,22 @@ pub(crate) struct Domain {
 
 impl Domain {
     /// An empty universe, which knows of tasks as best it can here.
-    pub(crate) fn new(entropy: Box<dyn Entropy>) -> Result<Domain, Fault> {
-        Domain::with_lineage(entropy, Lineage::best())
+    pub(crate) fn new(entropy: Box<dyn Entropy>, upcalls: Upcalls) -> Result<Domain, Fault> {
+        Domain::with_lineage(Config { entropy, upcalls }, Lineage::best())
     }
 
     /// An empty universe.
-    pub(crate) fn with_lineage(
-        entropy: Box<dyn Entropy>,
-        lineage: Lineage,
-    ) -> Result<Domain, Fault> {
+    pub(crate) fn with_lineage(config: Config, lineage: Lineage) -> Result<Domain, Fault> {
         let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(Fault::system("cannot make an epoll", "raise the limit of open files"))?;
         Ok(Domain {
-            service: KeyService::new(Config { entropy, upcalls: Upcalls::Off }),
+            service: KeyService::new(config),
             tasks: Tasks::default(),
             changes: Arc::new(changes),
             orphans: Orphans::new(),
             watched: Vec::new(),
             lineage,
+            waits: Waits::default(),
             namespaces: Namespaces::new(),
             knobs: Knobs::default(),
             orphaned: Vec::new(),
@@ -149,6 +150,7 @@ impl Domain {
     pub(crate) fn report(&mut self, event: TaskEvent) {
         tracing::debug!(?event, "task");
         self.service.task_event(host::now(), event);
+        self.take_deeds();
     }
 
     /// A thread says hello: who it is, and its secret.
@@ -168,17 +170,22 @@ impl Domain {
     /// A connection was closed.
     pub(crate) fn hang_up(&mut self, task: TaskId, connection: u64) {
         self.tasks.hang_up(task, connection);
+        for call in self.waits.of_connection(connection) {
+            self.interrupt_call(call);
+        }
     }
 
-    /// Carries out one call of a known thread.
+    /// Carries out one call of a known thread, or begins to; it is then answered later
+    /// over `road`.
     pub(crate) fn call(
         &mut self,
         task: TaskId,
         request: &Request<'_>,
         data: &mut Vec<u8>,
-    ) -> Result<Answer, CutOff> {
+        road: impl FnOnce() -> Road,
+    ) -> Result<Progress, CutOff> {
         self.sweep();
-        self.call_found(task, request, data)
+        self.call_found(task, request, data, road)
     }
 
     /// The same right after a sweep, as of [`Domain::task_of`].
@@ -187,14 +194,30 @@ impl Domain {
         task: TaskId,
         request: &Request<'_>,
         data: &mut Vec<u8>,
-    ) -> Result<Answer, CutOff> {
+        road: impl FnOnce() -> Road,
+    ) -> Result<Progress, CutOff> {
         self.goes_on(task);
+        // Whoever calls anew does not wait for what it called before.
+        self.interrupt(task);
         self.materialise_before(task, request)?;
         let parent = match request {
             Request::SessionToParent => self.parent_of(task)?,
             _ => None,
         };
-        self.as_caller(task, parent, |service, caller| submit(service, caller, request, data))
+        let id = self.waits.number();
+        let outcome = self.as_caller(task, parent, |service, caller| {
+            service.submit(host::now(), id, caller, request, data)
+        });
+        let progress = match outcome {
+            Ok(Outcome::Done(answer)) => Ok(Progress::Answered(answer)),
+            Ok(Outcome::Waiting) => {
+                self.waits.add(id, task, road());
+                Ok(Progress::Waits { interruptible: self.service.is_interruptible(id) })
+            }
+            Err(reason) => Err(reason),
+        };
+        self.take_deeds();
+        progress
     }
 
     /// The text of a file under `/proc`, as that thread may see it.
@@ -257,6 +280,7 @@ impl Domain {
     pub(crate) fn collect(&mut self) -> Option<Now> {
         self.sweep();
         self.service.collect(host::now());
+        self.take_deeds();
         self.service.next_collection()
     }
 }
@@ -269,12 +293,11 @@ pub(crate) fn submit(
     data: &mut Vec<u8>,
 ) -> Answer {
     let now = host::now();
-    match service.submit(now, ONLY_CALL, caller, request, data) {
+    match service.submit(now, NEVER_WAITS, caller, request, data) {
         Outcome::Done(answer) => answer,
-        // Without upcalls no key is under construction, and nothing waits.
+        // The keyrings of a session that begins are under nobody's construction.
         Outcome::Waiting => {
-            service.cancel(now, ONLY_CALL);
-            drop(service.take_effects());
+            service.cancel(now, NEVER_WAITS);
             Err(Errno::EINTR)
         }
     }

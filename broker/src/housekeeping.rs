@@ -22,6 +22,9 @@ const EXECVE_LOOK: Duration = Duration::from_micros(500);
 /// not happened by then has failed, or waits for something.
 const EXECVE_LOOKS: u32 = 20;
 
+/// How often to look whether a signal has come for a trapped call that waits.
+const SIGNAL_LOOK: Duration = Duration::from_millis(20);
+
 /// What a worker tells the housekeeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Note {
@@ -35,6 +38,8 @@ pub(crate) enum Note {
     Stop = 8,
     /// A thread is about to execute a program.
     Execve = 16,
+    /// A trapped call waits, and a signal would end that.
+    Trapped = 32,
 }
 
 /// Notes that have not been read: each kind at most once, so that no number of
@@ -85,6 +90,8 @@ pub(crate) struct Agenda {
     idle_since: Option<Instant>,
     /// The next look after an execve, and which it is.
     execve: Option<(Instant, u32)>,
+    /// The next look after signals for trapped calls.
+    signals: Option<Instant>,
 }
 
 /// The housekeeper's life.
@@ -103,6 +110,7 @@ pub(crate) fn keep(server: &Server, bell: &Receiver<()>) {
             }
             recv(due) -> _ => agenda.look(server),
         }
+        server.deliver();
     }
 }
 
@@ -110,7 +118,7 @@ impl Agenda {
     /// Nothing yet.
     pub(crate) fn new(server: &Server) -> Agenda {
         let idle_since = is_mortal(server).then(Instant::now);
-        Agenda { collection: None, stalled_since: None, idle_since, execve: None }
+        Agenda { collection: None, stalled_since: None, idle_since, execve: None, signals: None }
     }
 
     /// Reads the notes that were left.
@@ -124,7 +132,10 @@ impl Agenda {
         let stalled = self.stalled_since.map(|since| since + STALL_MAX);
         let idle = self.idle_since.map(|since| since + grace(server.lifetime));
         let execve = self.execve.map(|(at, _)| at);
-        [self.collection.map(until), stalled, idle, execve].into_iter().flatten().min()
+        [self.collection.map(until), stalled, idle, execve, self.signals]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take_note(&mut self, server: &Server, has: &impl Fn(Note) -> bool) {
@@ -137,6 +148,9 @@ impl Agenda {
         }
         if has(Note::Execve) {
             self.execve = Some((Instant::now() + EXECVE_LOOK, 0));
+        }
+        if has(Note::Trapped) {
+            self.signals = self.signals.or(Some(Instant::now() + SIGNAL_LOOK));
         }
         if has(Note::Left) && is_mortal(server) {
             self.idle_since = Some(Instant::now());
@@ -158,6 +172,10 @@ impl Agenda {
     /// Does what is due.
     pub(crate) fn look(&mut self, server: &Server) {
         self.look_after_execve(server);
+        if self.signals.is_some_and(|at| at <= Instant::now()) {
+            let waits = server.domain().interrupt_by_signals();
+            self.signals = waits.then(|| Instant::now() + SIGNAL_LOOK);
+        }
         if self.collection.is_some_and(|at| at <= host::now()) {
             self.collection = server.domain().collect();
             // The last key may have gone with it.

@@ -16,6 +16,7 @@ mod cli;
 mod client;
 mod connection;
 mod connections;
+mod delivery;
 mod descent;
 mod doctor;
 mod domain;
@@ -43,7 +44,9 @@ mod show;
 mod supervisor;
 mod sys;
 mod tasks;
+mod upcall;
 mod visitor;
+mod waits;
 mod worker;
 
 use std::process::ExitCode;

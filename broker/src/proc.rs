@@ -54,6 +54,19 @@ fn parse(text: &str) -> Option<Status> {
     })
 }
 
+/// True when a signal waits for that thread, which would interrupt it if it could be
+/// interrupted. Of those for its whole process only the main thread is sure to be the one
+/// that they wait for.
+pub(crate) fn has_signal(tid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let set = |name: &str| field(name).and_then(|text| u64::from_str_radix(text, 16).ok());
+    let is_main = field("Tgid:").and_then(|text| text.parse().ok()) == Some(tid);
+    let of_process = set("ShdPnd:").filter(|_| is_main).unwrap_or(0);
+    let waiting = set("SigPnd:").unwrap_or(0) | of_process;
+    waiting & !set("SigBlk:").unwrap_or(0) != 0
+}
+
 /// A process's place among the others (`/proc/PID/stat`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {

@@ -252,6 +252,8 @@ mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::process::{Command, Stdio};
 
+    use keyshim_keys::Upcalls;
+
     use super::*;
     use crate::connections::Limits;
     use crate::domain::Domain;
@@ -265,7 +267,8 @@ mod tests {
             lifetime: Lifetime::UntilStopped,
             over: None,
         };
-        Server::start(Domain::new(host::entropy(Some(1))).unwrap(), Vec::new(), rules).unwrap()
+        Server::start(Domain::new(host::entropy(Some(1)), Upcalls::Off).unwrap(), Vec::new(), rules)
+            .unwrap()
     }
 
     fn can_mount() -> bool {

@@ -13,6 +13,8 @@ pub(crate) mod spawn;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use keyshim_keys::Upcalls;
+
 use crate::address::Address;
 use crate::connections::Limits;
 use crate::domain::Domain;
@@ -74,7 +76,7 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
         lifetime: Lifetime::UntilStopped,
         over: None,
     };
-    let domain = Domain::new(host::entropy(plan.seed))?;
+    let domain = Domain::new(host::entropy(plan.seed), Upcalls::On)?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
     let answerer = Answerer::Here(&running.server);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());

@@ -10,14 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use keyshim_keys::Upcalls;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use once_cell::sync::OnceCell;
 
 use crate::connections::{Connections, Limits};
 use crate::descent::Lineage;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
 use crate::housekeeping::{self, Note, Notes};
+use crate::upcall::Helpers;
+use crate::waits::Outbox;
 use crate::{door, worker};
 
 /// Numbers in the epoll: the domain's changes, the order to stop, then the doors,
@@ -73,6 +77,10 @@ pub(crate) struct Server {
     pub(crate) to_close: Sender<Vec<OwnedFd>>,
     /// Filters whose calls are answered here.
     pub(crate) listeners: AtomicUsize,
+    /// What domains want done.
+    pub(crate) outbox: Arc<Outbox>,
+    /// Who makes keys that are requested, if anybody does.
+    pub(crate) helpers: OnceCell<Helpers>,
     doors: Vec<OwnedFd>,
     changes: Arc<Epoll>,
     domain: Mutex<Domain>,
@@ -139,6 +147,8 @@ impl Server {
             notes,
             to_close,
             listeners: AtomicUsize::new(0),
+            outbox: Arc::clone(&domain.waits.outbox),
+            helpers: OnceCell::new(),
             doors,
             changes: Arc::clone(&domain.changes),
             domain: Mutex::new(domain),
@@ -148,6 +158,9 @@ impl Server {
         });
         if let Lineage::Told(subscription) = &server.domain().lineage {
             subscription.feed().serve(&server);
+        }
+        if server.domain().service.upcalls() == Upcalls::On {
+            let _ = server.helpers.set(Helpers::start(&server));
         }
         Ok(server)
     }

@@ -16,6 +16,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use sd_notify::NotifyState;
 
+use keyshim_keys::Upcalls;
+
 use crate::address::Address;
 use crate::connections::Limits;
 use crate::domain::Domain;
@@ -122,7 +124,7 @@ pub(crate) fn serve(plan: &Plan) -> Result<(), Refusal> {
     let over = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
         .map_err(Fault::system("cannot make an eventfd", "raise the limit of open files"))?;
     let over = Arc::new(over);
-    let domain = Domain::new(host::entropy(plan.seed))?;
+    let domain = Domain::new(host::entropy(plan.seed), Upcalls::On)?;
     let doors = std::mem::take(&mut post.doors);
     let rules = Rules {
         admission: plan.admission,

@@ -13,6 +13,7 @@ mod journal;
 mod memory;
 pub(crate) mod notify;
 pub(crate) mod probe;
+mod trapped;
 pub(crate) mod trial;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,11 +33,13 @@ use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::housekeeping::Note;
 use crate::server::{self, Server};
+use crate::waits::{Progress, Road};
 use crate::{host, worker};
 pub(crate) use channel::Listener;
 use journal::{Deed, Journal};
 use memory::CallerMemory;
 use notify::Notification;
+pub(crate) use trapped::Trapped;
 
 /// A filter's listener with the domain that answers.
 pub(crate) struct Supervisor {
@@ -62,21 +65,21 @@ impl Supervisor {
 
     /// What answers the calls of all programs under a filter, for whoever has threads
     /// for it.
-    pub(crate) fn new(server: &Arc<Server>, listener: Listener) -> Supervisor {
+    pub(crate) fn new(server: &Arc<Server>, listener: Listener) -> Arc<Supervisor> {
         if let Err(errno) = notify::wake_in_turn(listener.fd.as_fd()) {
             tracing::info!(%errno, "trapped calls wake across CPUs");
         }
         server.listeners.fetch_add(1, Ordering::Relaxed);
-        Supervisor {
+        Arc::new(Supervisor {
             listener: listener.fd,
             server: Arc::clone(server),
             journal: (!listener.installed.is_killable_only).then(Mutex::default),
             receiving_ends: host::kernel_is_at_least(6, 11),
-        }
+        })
     }
 
     /// A receiver's life: until no program is left under the filter.
-    pub(crate) fn attend(&self) {
+    pub(crate) fn attend(self: &Arc<Supervisor>) {
         let mut room = Room::default();
         loop {
             if !self.receiving_ends && !self.has_programs(PollTimeout::NONE) {
@@ -105,16 +108,23 @@ impl Supervisor {
         ready.is_err() || !events.contains(PollFlags::POLLHUP)
     }
 
-    fn serve(&self, call: &Notification, room: &mut Room) {
+    fn serve(self: &Arc<Supervisor>, call: &Notification, room: &mut Room) {
         let outcome = match entered(GATES, call.arch, call.number, call.args) {
             Some(raw) => self.carry_out(call, &raw, room),
             None => {
                 // The filter lets nothing else through to us.
                 tracing::error!(?call, "trapped what is no key call");
-                Outcome::of(Errno::ENOSYS)
+                Some(Outcome::of(Errno::ENOSYS))
             }
         };
-        let heard = notify::answer(self.listener.as_fd(), call.id, outcome.value);
+        if let Some(outcome) = outcome {
+            self.answer(call.id, outcome);
+        }
+        self.server.deliver();
+    }
+
+    fn answer(&self, call: u64, outcome: Outcome) {
+        let heard = notify::answer(self.listener.as_fd(), call, outcome.value);
         if let (Err(_), Some((task, deed))) = (heard, outcome.done) {
             self.with_journal(|journal| journal.note(task, deed, outcome.value));
         }
@@ -126,56 +136,64 @@ impl Supervisor {
     }
 
     /// What the call is to return. ENOSYS when we cannot know who calls or with what:
-    /// the fault is ours, and the log says which.
-    fn carry_out(&self, call: &Notification, raw: &RawCall, room: &mut Room) -> Outcome {
+    /// the fault is ours, and the log says which. `None` when it waits.
+    fn carry_out(
+        self: &Arc<Supervisor>,
+        call: &Notification,
+        raw: &RawCall,
+        room: &mut Room,
+    ) -> Option<Outcome> {
         if call.tid == NOBODY {
             tracing::warn!("a trapped call comes from a pid namespace that we do not see");
-            return Outcome::of(Errno::ENOSYS);
+            return Some(Outcome::of(Errno::ENOSYS));
         }
         let memory = CallerMemory::of(call.tid);
         let outcome = self.carry_out_with(call, raw, &memory, room);
-        room.clear(outcome.carries_payload);
-        match memory.barred() {
-            // Gone: nobody will hear the answer.
-            None | Some(System::ESRCH) => outcome,
-            Some(errno) => {
-                tracing::warn!(tid = call.tid, %errno, "cannot touch the caller's memory");
-                Outcome::of(Errno::ENOSYS)
-            }
-        }
+        room.clear(outcome.as_ref().is_none_or(|outcome| outcome.carries_payload));
+        outcome.map(|outcome| unless_barred(&memory, call.tid, outcome))
     }
 
     fn carry_out_with(
-        &self,
+        self: &Arc<Supervisor>,
         call: &Notification,
         raw: &RawCall,
         memory: &CallerMemory,
         room: &mut Room,
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         if let Some(errno) = raw.refused_by_length() {
-            return Outcome::of(errno);
+            return Some(Outcome::of(errno));
         }
         let (fetched, data) = room.for_call(raw);
         let request = match marshal::request(raw, memory, fetched) {
             Ok(request) if memory.barred().is_none() => request,
-            Ok(_) => return Outcome::of(Errno::ENOSYS),
-            Err(errno) => return Outcome::of(errno),
+            Ok(_) => return Some(Outcome::of(Errno::ENOSYS)),
+            Err(errno) => return Some(Outcome::of(errno)),
         };
         let carries_payload = request.carries_payload();
         // Held until the call is done, so that what was seen of its thread still is so.
         let mut domain = self.server.domain();
         let Some(task) = self.task_of(&mut domain, call) else {
-            return Outcome::of(Errno::ENOSYS);
+            return Some(Outcome::of(Errno::ENOSYS));
         };
         let deed =
             self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
         let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
         if let Some(value) = unheard.flatten() {
             let done = deed.map(|deed| (task, deed));
-            return Outcome { value, done, carries_payload };
+            return Some(Outcome { value, done, carries_payload });
         }
-        let value = match worker::carry_out_found(&self.server, domain, task, &request, data) {
-            Ok(answer) => marshal::deliver(raw, &Reply { answer, data }, memory),
+        let road = || Road::Trapped(Box::new(Trapped::new(self, call, raw, task, deed)));
+        let progress = worker::carry_out_found(&self.server, domain, task, &request, data, road);
+        let value = match progress {
+            Ok(Progress::Answered(answer)) => {
+                marshal::deliver(raw, &Reply { answer, data }, memory)
+            }
+            Ok(Progress::Waits { interruptible }) => {
+                if interruptible {
+                    self.server.notes.leave(Note::Trapped);
+                }
+                return None;
+            }
             Err(reason) => {
                 tracing::info!(?task, "a trapped call is not answered: {reason}");
                 negative(Errno::ENOSYS)
@@ -183,7 +201,7 @@ impl Supervisor {
         };
         // What failed has changed nothing, and may be tried again.
         let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
-        Outcome { value, done, carries_payload }
+        Some(Outcome { value, done, carries_payload })
     }
 
     /// Who calls, if it is known and still waits: so it was this thread whose memory
@@ -203,6 +221,18 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         self.server.listeners.fetch_sub(1, Ordering::Relaxed);
         self.server.notes.leave(Note::Left);
+    }
+}
+
+/// A fault of ours where the caller's memory could not be touched.
+fn unless_barred(memory: &CallerMemory, tid: u32, outcome: Outcome) -> Outcome {
+    match memory.barred() {
+        // Gone: nobody will hear the answer.
+        None | Some(System::ESRCH) => outcome,
+        Some(errno) => {
+            tracing::warn!(tid, %errno, "cannot touch the caller's memory");
+            Outcome::of(Errno::ENOSYS)
+        }
     }
 }
 

@@ -68,15 +68,22 @@ mod tests {
     use std::sync::mpsc;
 
     use keyshim_abi::{KeyId, Request};
+    use keyshim_keys::{Config, Upcalls};
 
     use super::*;
     use crate::descent::Lineage;
     use crate::host;
+    use crate::waits::{Progress, Road};
 
     /// One that infers lineage, and one that is told where the kernel tells.
     fn domains() -> [Domain; 2] {
-        [Lineage::Inferred, Lineage::best()]
-            .map(|lineage| Domain::with_lineage(host::entropy(Some(1)), lineage).unwrap())
+        [Lineage::Inferred, Lineage::best()].map(|lineage| {
+            Domain::with_lineage(
+                Config { entropy: host::entropy(Some(1)), upcalls: Upcalls::Off },
+                lineage,
+            )
+            .unwrap()
+        })
     }
 
     /// Waits for what may take the kernel a moment.
@@ -88,9 +95,17 @@ mod tests {
         }
     }
 
+    fn answer(domain: &mut Domain, task: TaskId, request: &Request<'_>) -> u32 {
+        let nobody = || Road::Connection(0);
+        match domain.call(task, request, &mut Vec::new(), nobody).unwrap() {
+            Progress::Answered(answer) => answer.unwrap(),
+            Progress::Waits { .. } => panic!("it waits"),
+        }
+    }
+
     fn session_of(domain: &mut Domain, task: TaskId) -> i64 {
         let request = Request::GetKeyringId { id: KeyId::SESSION, create: true };
-        domain.call(task, &request, &mut Vec::new()).unwrap().unwrap().into()
+        answer(domain, task, &request).into()
     }
 
     #[test]
@@ -153,10 +168,7 @@ mod tests {
             .spawn()
             .unwrap();
         let forker = domain.task_of(parent.id()).unwrap();
-        domain
-            .call(forker, &Request::JoinSessionKeyring { name: None }, &mut Vec::new())
-            .unwrap()
-            .unwrap();
+        answer(&mut domain, forker, &Request::JoinSessionKeyring { name: None });
         let session = session_of(&mut domain, forker);
         parent.stdin.take().unwrap().write_all(b"go\n").unwrap();
         let mut line = String::new();
@@ -182,7 +194,7 @@ mod tests {
             .unwrap();
         let task = domain.task_of(child.id()).unwrap();
         let ring = Request::GetKeyringId { id: KeyId::PROCESS, create: true };
-        domain.call(task, &ring, &mut Vec::new()).unwrap().unwrap();
+        answer(&mut domain, task, &ring);
         assert!(domain.service.has_process_keyring(task));
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
         eventually(|| {

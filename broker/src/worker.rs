@@ -5,10 +5,10 @@ use std::sync::{Arc, MutexGuard};
 
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::frame::{
-    Message, REPLY_HEAD_LEN, Welcome, decode_message, encode_reply_head, encode_welcome,
+    Delay, Message, REPLY_HEAD_LEN, Welcome, decode_message, encode_delay, encode_reply_head,
+    encode_welcome,
 };
 use keyshim_abi::limits::REPLY_FRAME_LEN_MAX;
-use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Request};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -24,6 +24,7 @@ use crate::identity::Peer;
 use crate::proc;
 use crate::server::{Admission, Event, Server};
 use crate::supervisor::handover;
+use crate::waits::{Progress, Road};
 
 /// Knocks answered before others have their turn.
 const KNOCKS_AT_ONCE: usize = 16;
@@ -71,6 +72,7 @@ pub(crate) fn attend(server: &Arc<Server>, event: Event, desk: &mut Desk) {
         Event::Connection(id) => serve(server, id, &mut desk.scratch, &mut desk.data),
     }
     close_orphaned(server);
+    server.deliver();
 }
 
 pub(crate) fn look_at_changes(server: &Server) {
@@ -171,12 +173,14 @@ fn serve(server: &Server, id: u64, scratch: &mut Scratch, data: &mut Vec<u8>) {
         false => server.connections.note_held(id, line.connection.peer.uid, now_held_len),
     });
     let is_stalled = talk.stalled_since.is_some();
-    let interest = if talk.has_output() { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+    if done.is_ok() {
+        // Before anybody else may send: what is left to be sent decides.
+        server.rearm(line.connection.socket.as_fd(), id, talk.interest());
+    }
     drop(talk);
     clear(data);
-    match done {
-        Ok(()) => server.rearm(line.connection.socket.as_fd(), id, interest),
-        Err(reason) => server.cut_off(id, reason),
+    if let Err(reason) = done {
+        server.cut_off(id, reason);
     }
     if is_stalled {
         server.notes.leave(Note::Stalled);
@@ -216,9 +220,25 @@ fn converse(
             connection.send(talk, &encode_welcome(&Welcome { token }), &[], None)
         }
         (Message::Hello { .. }, Some(_)) | (_, None) => Err(CutOff::Malformed),
+        (Message::Interrupt, Some(task)) => {
+            server.domain().interrupt(task);
+            connection.send(talk, &encode_delay(Delay::Heard), &[], None)
+        }
         (message, Some(task)) => {
-            let (answer, descriptor) = carry_out(server, task, &message, data)?;
-            let answer = bound(answer, &message, data);
+            let (progress, descriptor) = carry_out(server, connection.id, task, &message, data)?;
+            let answer = match progress {
+                Progress::Answered(answer) => answer,
+                Progress::Waits { interruptible: true } => {
+                    return connection.send(talk, &encode_delay(Delay::Interruptible), &[], None);
+                }
+                Progress::Waits { interruptible: false } => {
+                    return connection.send(talk, &encode_delay(Delay::Uninterruptible), &[], None);
+                }
+            };
+            let answer = match message {
+                Message::Open(_) => bound_listing(answer, data),
+                _ => bound(answer, data),
+            };
             let head = encode_reply_head(answer, data.len());
             let raw = descriptor.as_ref().map(AsRawFd::as_raw_fd);
             connection.send(talk, &head, data, raw)
@@ -229,29 +249,33 @@ fn converse(
 /// Carries out a message of a known thread under the domain's lock.
 pub(crate) fn carry_out(
     server: &Server,
+    connection: u64,
     task: TaskId,
     message: &Message<'_>,
     data: &mut Vec<u8>,
-) -> Result<(Answer, Option<OwnedFd>), CutOff> {
+) -> Result<(Progress, Option<OwnedFd>), CutOff> {
     let mut domain = server.domain();
     let before = domain.service.next_collection();
+    let answered = |answer| (Progress::Answered(answer), None);
     let outcome = match message {
-        Message::Call(request) => (domain.call(task, request, data)?, None),
-        Message::Open(file) => (domain.open(task, *file, data)?, None),
+        Message::Call(request) => {
+            (domain.call(task, request, data, || Road::Connection(connection))?, None)
+        }
+        Message::Open(file) => answered(domain.open(task, *file, data)?),
         Message::OpenKnob(knob) => match domain.open_knob(task, *knob)? {
-            Ok(descriptor) => (Ok(0), Some(descriptor)),
-            Err(errno) => (Err(errno), None),
+            Ok(descriptor) => (Progress::Answered(Ok(0)), Some(descriptor)),
+            Err(errno) => answered(Err(errno)),
         },
         Message::Execute => {
             domain.announce_execve(task)?;
             server.notes.leave(Note::Execve);
-            (Ok(0), None)
+            answered(Ok(0))
         }
         Message::StartThread { done } => {
             domain.start_thread(task, *done)?;
-            (Ok(0), None)
+            answered(Ok(0))
         }
-        Message::Hello { .. } => return Err(CutOff::Malformed),
+        Message::Hello { .. } | Message::Interrupt => return Err(CutOff::Malformed),
     };
     let due = domain.service.next_collection();
     drop(domain);
@@ -269,31 +293,36 @@ pub(crate) fn carry_out_found(
     task: TaskId,
     request: &Request<'_>,
     data: &mut Vec<u8>,
-) -> Result<Answer, CutOff> {
+    road: impl FnOnce() -> Road,
+) -> Result<Progress, CutOff> {
     let before = domain.service.next_collection();
-    let answer = domain.call_found(task, request, data)?;
+    let progress = domain.call_found(task, request, data, road)?;
     let due = domain.service.next_collection();
     drop(domain);
     if due != before {
         server.notes.leave(Note::Collect);
     }
-    Ok(answer)
+    Ok(progress)
 }
 
-/// Keeps a reply within a frame. A listing loses the lines that do not fit; data
-/// of a call are never cut, since half a keyring is a wrong answer: ENOMEM, as the
-/// kernel says when it has no buffer that large.
-fn bound(answer: Answer, message: &Message<'_>, data: &mut Vec<u8>) -> Answer {
+/// Keeps a reply within a frame. Data of a call are never cut, since half a keyring is a
+/// wrong answer: ENOMEM, as the kernel says when it has no buffer that large.
+pub(crate) fn bound(answer: Answer, data: &mut Vec<u8>) -> Answer {
     if data.len() <= DATA_LEN_MAX {
         return answer;
     }
     tracing::warn!(len = data.len(), "a reply is longer than a frame");
-    if let Message::Open(ProcFile::Keys | ProcFile::KeyUsers) = message {
+    data.zeroize();
+    Err(Errno::ENOMEM)
+}
+
+/// The same for a listing, which loses the lines that do not fit.
+fn bound_listing(answer: Answer, data: &mut Vec<u8>) -> Answer {
+    if data.len() > DATA_LEN_MAX {
+        tracing::warn!(len = data.len(), "a listing is longer than a frame");
         data.truncate(DATA_LEN_MAX);
         let end = data.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         data.truncate(end);
-        return answer;
     }
-    data.zeroize();
-    Err(Errno::ENOMEM)
+    answer
 }

@@ -33,7 +33,7 @@ fn somebody_elses_pair_is_not_taken() {
     let script = "import socket, sys\n\
         door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
         door.connect(sys.argv[1])\n\
-        socket.send_fds(door, [b'keyshim\\x00\\x01\\x00'], [0])\n";
+        socket.send_fds(door, [b'keyshim\\x00\\x02\\x00'], [0])\n";
     let (stream, theirs) = common::stamped_pair();
     let status =
         Command::new("python3").args(["-c", script]).arg(broker.path()).stdin(theirs).status();

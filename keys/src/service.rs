@@ -138,6 +138,12 @@ impl KeyService {
         core::mem::take(&mut self.effects)
     }
 
+    /// Whether somebody is called for keys that are not there.
+    #[must_use]
+    pub const fn upcalls(&self) -> Upcalls {
+        self.upcalls
+    }
+
     /// True when this thread has a session keyring of its own choosing or its
     /// parents', so that no call of its can make it get another by access alone. A
     /// user-session keyring is none: it gives way as soon as a key is to be made.

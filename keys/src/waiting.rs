@@ -108,6 +108,14 @@ impl KeyService {
         cancelled
     }
 
+    /// True when a call waits and [`KeyService::cancel`] would end that.
+    #[must_use]
+    pub fn is_interruptible(&self, call: CallId) -> bool {
+        let place = self.waiters.by_call.get(&call);
+        let waiter = place.and_then(|place| self.waiters.queue.get(place));
+        waiter.is_some_and(|waiter| !matches!(waiter.until, Until::Requested(Claimant::Service)))
+    }
+
     fn interrupt(&mut self, call: CallId) -> bool {
         let Some((key, waiter)) = self.waiters.take(call) else { return false };
         let errno = match waiter.until {

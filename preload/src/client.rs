@@ -19,6 +19,7 @@ use crate::scratch::wipe;
 use crate::seat::Seat;
 use crate::socket::Socket;
 use crate::sys;
+use crate::wait::{Wait, delay_of};
 
 /// How long a request waits for its reply.
 const REPLY_WAIT_MS: u32 = 30_000;
@@ -33,9 +34,14 @@ pub(crate) fn call(raw: &RawCall) -> i64 {
     if let Some(errno) = raw.refused_by_length().filter(|_| door::is_known()) {
         return negative(errno);
     }
-    let quiet = Quiet::begin();
-    let mut seat = Seat::take();
-    carry(raw, &mut seat, &quiet).unwrap_or_else(|fault| negative(fault.answer()))
+    loop {
+        let quiet = Quiet::begin();
+        let mut seat = Seat::take();
+        let value = carry(raw, &mut seat, &quiet).unwrap_or_else(|fault| negative(fault.answer()));
+        if value != negative(Errno::EINTR) || !quiet.begins_anew() {
+            return value;
+        }
+    }
 }
 
 /// The contents of a file, handed to `take` in order and in pieces.
@@ -173,7 +179,8 @@ fn converse(
     Err(Fault::Unheard)
 }
 
-fn send(
+/// Sends a message whose head fits into `frame`.
+pub(crate) fn send(
     socket: Socket,
     message: &Message<'_>,
     frame: &mut [u8],
@@ -191,8 +198,18 @@ fn receive(
     take: &mut impl FnMut(u64, &Reply<'_>),
 ) -> Result<(), Fault> {
     let mut filled = socket.receive(room, patience)?;
-    while filled < REPLY_HEAD_LEN {
-        filled += rest(socket, &mut room[filled..], patience)?;
+    fill_head(socket, room, &mut filled, patience)?;
+    let mut wait = None;
+    if let Some(delay) = delay_of(room)? {
+        // The reply may have come with it.
+        room.copy_within(REPLY_HEAD_LEN..filled, 0);
+        filled -= REPLY_HEAD_LEN;
+        if filled == 0 {
+            let wait = wait.insert(Wait::begin(socket, patience.quiet()));
+            wait.for_reply(delay, room)?;
+            filled = REPLY_HEAD_LEN;
+        }
+        fill_head(socket, room, &mut filled, patience)?;
     }
     let frame_len = frame_len(room)?;
     if filled > frame_len {
@@ -211,6 +228,18 @@ fn receive(
     }
     if high_water > REPLY_HEAD_LEN {
         wipe(&mut room[..high_water]);
+    }
+    wait.map_or(Ok(()), |wait| wait.end(room))
+}
+
+fn fill_head(
+    socket: Socket,
+    room: &mut [u8],
+    filled: &mut usize,
+    patience: &mut Patience<'_>,
+) -> Result<(), Fault> {
+    while *filled < REPLY_HEAD_LEN {
+        *filled += rest(socket, &mut room[*filled..], patience)?;
     }
     Ok(())
 }

@@ -60,6 +60,7 @@ mod start;
 mod sys;
 mod text;
 pub mod thread_hooks;
+mod wait;
 
 /// Nothing here panics by design; a mistake of ours must not go on in somebody
 /// else's process.

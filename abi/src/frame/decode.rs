@@ -1,8 +1,8 @@
 //! Bytes into values; whatever is not exactly a frame is refused.
 
 use super::{
-    CALL, EXECUTE, HELLO, Malformed, Message, OPEN, OPEN_KNOB, Origin, REPLY, START_THREAD, Token,
-    VERSION, WELCOME, Welcome, tag,
+    CALL, DELAY, Delay, EXECUTE, HELLO, INTERRUPT, Malformed, Message, OPEN, OPEN_KNOB, Origin,
+    REPLY, START_THREAD, Token, VERSION, WELCOME, Welcome, tag,
 };
 use crate::errno::Errno;
 use crate::perm::Perm;
@@ -106,6 +106,7 @@ pub fn decode_message(frame: &[u8]) -> Result<Message<'_>, Malformed> {
             _ => return Err(Malformed),
         },
         EXECUTE => Message::Execute,
+        INTERRUPT => Message::Interrupt,
         START_THREAD => Message::StartThread { done: reader.flag()? },
         _ => return Err(Malformed),
     };
@@ -215,6 +216,20 @@ pub fn decode_reply(frame: &[u8]) -> Result<Reply<'_>, Malformed> {
     let value = reader.u32()?;
     let answer = if error == 0 { Ok(value) } else { Err(errno(error)?) };
     Ok(Reply { answer, data: reader.0 })
+}
+
+/// Decodes a frame that says that a call waits, without its length; `None` when it is of
+/// another kind.
+pub fn decode_delay(frame: &[u8]) -> Result<Option<Delay>, Malformed> {
+    let mut reader = Reader(frame);
+    if reader.u8()? != DELAY {
+        return Ok(None);
+    }
+    let (error, value) = (reader.u32()?, reader.u32()?);
+    reader.end()?;
+    let all = [Delay::Interruptible, Delay::Uninterruptible, Delay::Heard];
+    let delay = all.into_iter().find(|&delay| delay as u32 == value);
+    delay.filter(|_| error == 0).map(Some).ok_or(Malformed)
 }
 
 /// Decodes a welcome frame, without its length.

@@ -1,8 +1,9 @@
 //! Values into bytes.
 
 use super::{
-    CALL, EXECUTE, HELLO, LENGTH_LEN, Message, NoRoom, OPEN, OPEN_KNOB, Origin, REPLY,
-    REPLY_HEAD_LEN, START_THREAD, Token, VERSION, WELCOME, WELCOME_LEN, Welcome, keyctl, tag,
+    CALL, DELAY, Delay, EXECUTE, HELLO, INTERRUPT, LENGTH_LEN, Message, NoRoom, OPEN, OPEN_KNOB,
+    Origin, REPLY, REPLY_HEAD_LEN, START_THREAD, Token, VERSION, WELCOME, WELCOME_LEN, Welcome,
+    keyctl, tag,
 };
 use crate::procfs::ProcFile;
 use crate::reply::Answer;
@@ -113,16 +114,19 @@ pub fn encode_message<'a>(message: &Message<'a>, buffer: &mut [u8]) -> Result<En
         }
         Message::Open(file) => encode_file(OPEN, file, buffer),
         Message::OpenKnob(knob) => encode_file(OPEN_KNOB, ProcFile::Knob(knob), buffer),
-        Message::Execute => {
-            let writer = Writer::frame(buffer, EXECUTE)?;
-            Ok(Encoded { head_len: writer.finish(0), trailing: &[] })
-        }
+        Message::Execute => encode_empty(EXECUTE, buffer),
+        Message::Interrupt => encode_empty(INTERRUPT, buffer),
         Message::StartThread { done } => {
             let mut writer = Writer::frame(buffer, START_THREAD)?;
             writer.u8(u8::from(done))?;
             Ok(Encoded { head_len: writer.finish(0), trailing: &[] })
         }
     }
+}
+
+fn encode_empty<'a>(kind: u8, buffer: &mut [u8]) -> Result<Encoded<'a>, NoRoom> {
+    let writer = Writer::frame(buffer, kind)?;
+    Ok(Encoded { head_len: writer.finish(0), trailing: &[] })
 }
 
 fn encode_file<'a>(kind: u8, file: ProcFile, buffer: &mut [u8]) -> Result<Encoded<'a>, NoRoom> {
@@ -264,6 +268,14 @@ pub fn encode_reply_head(answer: Answer, data_len: usize) -> [u8; REPLY_HEAD_LEN
     head[5..9].copy_from_slice(&error.to_le_bytes());
     head[9..].copy_from_slice(&value.to_le_bytes());
     head
+}
+
+/// A delay as a frame.
+#[must_use]
+pub fn encode_delay(delay: Delay) -> [u8; REPLY_HEAD_LEN] {
+    let mut frame = encode_reply_head(Ok(delay as u32), 0);
+    frame[4] = DELAY;
+    frame
 }
 
 /// The welcome as a frame.

@@ -16,6 +16,8 @@ use super::doors::{DoorFile, Doors};
 use super::name::Name;
 use super::reception::Arrival;
 use super::session;
+use keyshim_keys::Upcalls;
+
 use crate::connections::Limits;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
@@ -130,7 +132,7 @@ impl Containers {
     }
 
     fn found(&self, number: u64, door: Option<(OwnedFd, DoorFile)>) -> Result<Entry, Fault> {
-        let domain = Domain::new(host::entropy(None))?;
+        let domain = Domain::new(host::entropy(None), Upcalls::On)?;
         let (socket, door) = door.unzip();
         let rules = Rules {
             admission: Admission::Anyone,

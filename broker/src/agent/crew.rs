@@ -51,6 +51,7 @@ pub(crate) fn keep(containers: &Containers, bell: &Receiver<()>) {
                 true => agenda.read_notes(&server),
                 false => agenda.look(&server),
             }
+            server.deliver();
         }
     }
 }

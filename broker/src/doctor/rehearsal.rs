@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use keyshim_abi::gate::GATES;
 
+use keyshim_keys::Upcalls;
+
 use crate::address::Address;
 use crate::connections::Limits;
 use crate::domain::Domain;
@@ -45,7 +47,8 @@ pub(super) fn rehearse(library: Option<&Library>, traps: bool) -> Result<Rehears
         lifetime: Lifetime::UntilStopped,
         over: None,
     };
-    let running = Server::start(Domain::new(host::entropy(None))?, vec![door], rules)?;
+    let running =
+        Server::start(Domain::new(host::entropy(None), Upcalls::Off)?, vec![door], rules)?;
     let ways = match (library.is_some(), traps) {
         (true, true) => BOTH_WAYS,
         (true, false) => BY_LIBC,

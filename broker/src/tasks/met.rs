@@ -1,7 +1,7 @@
 //! Tasks that the kernel has told of: met when they call for the first time, and
 //! forgotten when they end.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use keyshim_abi::caller::TaskId;
 
@@ -22,6 +22,11 @@ impl Tasks {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.pidfd.get_or_insert(pidfd);
         }
+    }
+
+    /// The pidfd of a known process that has called.
+    pub(crate) fn pidfd(&self, pid: u32) -> Option<BorrowedFd<'_>> {
+        self.processes.get(&pid)?.pidfd.as_ref().map(AsFd::as_fd)
     }
 
     /// Holds a known thread of a process that is met by a pidfd of its own. Gone when

@@ -1,0 +1,73 @@
+//! A trapped call that waits: its thread stands still in the kernel until it is answered.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use keyshim_abi::caller::TaskId;
+use keyshim_abi::marshal::{self, RawCall};
+use keyshim_abi::reply::Answer;
+use keyshim_abi::{Errno, Reply};
+
+use super::journal::Deed;
+use super::memory::CallerMemory;
+use super::notify::{self, Notification};
+use super::{Outcome, Supervisor, unless_barred};
+
+/// What the kernel itself says inside for a call that a signal has interrupted: it begins
+/// anew behind the handler, or returns EINTR, as the handler was installed. Programs see
+/// it only if there is no signal.
+const RESTART: i64 = -512;
+
+/// Everything that its answer takes.
+pub(crate) struct Trapped {
+    supervisor: Arc<Supervisor>,
+    call: Notification,
+    raw: RawCall,
+    task: TaskId,
+    deed: Option<Deed>,
+    /// A signal is why it is answered.
+    pub(crate) is_interrupted: bool,
+}
+
+impl Trapped {
+    /// A call that was carried out as far as it goes.
+    pub(super) fn new(
+        supervisor: &Arc<Supervisor>,
+        call: &Notification,
+        raw: &RawCall,
+        task: TaskId,
+        deed: Option<Deed>,
+    ) -> Trapped {
+        let supervisor = Arc::clone(supervisor);
+        Trapped { supervisor, call: *call, raw: *raw, task, deed, is_interrupted: false }
+    }
+
+    /// The calling thread.
+    pub(crate) const fn tid(&self) -> u32 {
+        self.call.tid
+    }
+
+    /// Answers it, unless its thread has ended.
+    pub(crate) fn answer(self, answer: Answer, data: &[u8]) {
+        let Trapped { supervisor, call, raw, task, deed, is_interrupted } = self;
+        if is_interrupted && answer == Err(Errno::EINTR) {
+            return supervisor.answer(call.id, Outcome::interrupted());
+        }
+        let memory = CallerMemory::of(call.tid);
+        // The number stands for this thread as long as it waits.
+        let is_there = notify::is_waiting(supervisor.listener.as_fd(), call.id);
+        let value = match is_there {
+            true => marshal::deliver(&raw, &Reply { answer, data }, &memory),
+            false => answer.map_or_else(super::negative, i64::from),
+        };
+        let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
+        let outcome = Outcome { value, done, carries_payload: false };
+        supervisor.answer(call.id, unless_barred(&memory, call.tid, outcome));
+    }
+}
+
+impl Outcome {
+    const fn interrupted() -> Outcome {
+        Outcome { value: RESTART, done: None, carries_payload: false }
+    }
+}
