@@ -29,6 +29,7 @@ use crate::fault::Fault;
 use crate::run::signals::Signals;
 use crate::server::{TO_CLOSE_MAX, spawn};
 use crate::service::{Post, beside};
+use crate::upcall::Calling;
 use crate::{hardening, sys};
 use containers::Containers;
 use doors::Doors;
@@ -48,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) mode: u32,
     /// Where the domains' doors are; beside the socket's path if nobody says.
     pub(crate) domains: Option<PathBuf>,
+    /// How keys are made that containers request, if they are.
+    pub(crate) calling: Option<Calling>,
 }
 
 /// Serves until it is told to stop.
@@ -65,7 +68,7 @@ pub(crate) fn serve(plan: &Plan) -> Result<(), Fault> {
     sys::return_blocks_from(LARGE_BLOCK_LEN);
     let (bell, hears) = bounded(1);
     let (to_close, closing) = bounded(TO_CLOSE_MAX);
-    let containers = Arc::new(Containers::new(doors, bell, to_close)?);
+    let containers = Arc::new(Containers::new(doors, bell, to_close, plan.calling.clone())?);
     // Never waited for: closing a stranger's descriptor may take for ever.
     spawn("closing".into(), move || closing.into_iter().for_each(drop))?;
     let keeper = Arc::clone(&containers);

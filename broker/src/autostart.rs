@@ -16,7 +16,8 @@ use crate::paths::{self, DomainName};
 use crate::run::library::PRELOAD;
 use crate::server::{Admission, Lifetime};
 use crate::service::{self, Plan, Refusal};
-use crate::sys;
+use crate::upcall::Calling;
+use crate::{cli, sys};
 
 /// How long a new broker has to open its door.
 const START_MAX: Duration = Duration::from_secs(5);
@@ -37,12 +38,17 @@ pub(crate) fn serve_default() -> Result<(), Fault> {
         admission: Admission::Anyone,
         lifetime: Lifetime::WhileUsed,
         has_name: false,
+        calling: Some(Calling::default()),
     };
     serve_unless_taken(&plan)
 }
 
 /// Serves a shared domain, unless another broker does.
-pub(crate) fn serve_domain(name: &DomainName, seed: Option<u64>) -> Result<(), Fault> {
+pub(crate) fn serve_domain(
+    name: &DomainName,
+    seed: Option<u64>,
+    calling: Option<Calling>,
+) -> Result<(), Fault> {
     leave_the_terminal()?;
     paths::make_user_directory(&paths::user_directory())?;
     let plan = Plan {
@@ -52,6 +58,7 @@ pub(crate) fn serve_domain(name: &DomainName, seed: Option<u64>) -> Result<(), F
         admission: Admission::Family,
         lifetime: Lifetime::WithPrograms,
         has_name: true,
+        calling,
     };
     serve_unless_taken(&plan)
 }
@@ -83,16 +90,26 @@ fn leave_the_terminal() -> Result<(), Fault> {
 
 /// Starts the broker of a shared domain: through a process that ends at once, so
 /// that the broker is nobody's child and no run waits for it.
-pub(crate) fn start_domain(name: &DomainName, seed: Option<u64>) -> Result<(), Fault> {
-    ourselves("--serve-domain", name, seed).spawn().map(drop).map_err(cannot_start)
+pub(crate) fn start_domain(
+    name: &DomainName,
+    seed: Option<u64>,
+    calling: Option<&Calling>,
+) -> Result<(), Fault> {
+    ourselves("--serve-domain", name, seed, calling).spawn().map(drop).map_err(cannot_start)
 }
 
-fn ourselves(what: &str, name: &DomainName, seed: Option<u64>) -> Command {
+fn ourselves(
+    what: &str,
+    name: &DomainName,
+    seed: Option<u64>,
+    calling: Option<&Calling>,
+) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("keyshim").args(["broker", what, &name.to_string()]);
     if let Some(seed) = seed {
         command.args(["--seed", &seed.to_string()]);
     }
+    command.args(cli::upcalls::as_arguments(calling));
     command.env_remove(PRELOAD).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -103,7 +120,11 @@ fn cannot_start(error: std::io::Error) -> Fault {
 
 /// A connection to the broker of a shared domain, which lives for as long as the
 /// connection, and the addresses of its door. Starts the broker if there is none.
-pub(crate) fn lease(name: &DomainName, seed: Option<u64>) -> Result<(Client, Vec<Address>), Fault> {
+pub(crate) fn lease(
+    name: &DomainName,
+    seed: Option<u64>,
+    calling: Option<&Calling>,
+) -> Result<(Client, Vec<Address>), Fault> {
     let path = paths::domain_socket(name);
     let address = Address::Path(path.clone());
     paths::make_user_directory(&paths::user_directory())?;
@@ -127,7 +148,7 @@ pub(crate) fn lease(name: &DomainName, seed: Option<u64>) -> Result<(Client, Vec
         // Again and again: the first to come may meet one that is about to end.
         if last_start.is_none_or(|start| start.elapsed() > START_AGAIN) {
             last_start = Some(Instant::now());
-            ourselves("--start-domain", name, seed).status().map_err(cannot_start)?;
+            ourselves("--start-domain", name, seed, calling).status().map_err(cannot_start)?;
         }
         std::thread::sleep(LOOK_EVERY);
     }

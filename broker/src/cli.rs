@@ -1,5 +1,7 @@
 //! The command line. Help, completions and manual pages all come from here.
 
+pub(crate) mod upcalls;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -11,6 +13,7 @@ use crate::paths::DomainName;
 use crate::procfiles::Proc;
 use crate::run::mode::Mode;
 use crate::show::{How, Where, parse_keyring};
+use upcalls::{AgentUpcallArguments, UpcallArguments};
 
 const AFTER_HELP: &str = "\
 Environment:
@@ -175,6 +178,9 @@ pub(crate) struct RunArguments {
     /// and /proc/sys/kernel/keys
     #[arg(long, value_enum, default_value_t = Proc::Auto)]
     pub(crate) proc: Proc,
+    /// Who makes keys.
+    #[command(flatten)]
+    pub(crate) upcalls: UpcallArguments,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,
@@ -196,6 +202,9 @@ pub(crate) struct BrokerArguments {
     /// Give the same serials in every run with this seed
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Who makes keys.
+    #[command(flatten)]
+    pub(crate) upcalls: UpcallArguments,
     /// Serve the default socket in the background until nobody needs it (for the library)
     #[arg(long, hide = true, conflicts_with_all = ["socket", "serve_domain", "start_domain"])]
     pub(crate) autostart: bool,
@@ -221,6 +230,9 @@ pub(crate) struct AgentArguments {
     /// while it lives [default: the path of --socket and .d]
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) domains: Option<PathBuf>,
+    /// Who makes keys.
+    #[command(flatten)]
+    pub(crate) upcalls: AgentUpcallArguments,
     /// Which kernel to behave like: linux-6
     #[arg(long, value_name = "PROFILE", default_value = "linux-6", value_parser = parse_profile)]
     pub(crate) profile: Profile,

@@ -94,8 +94,9 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Run(arguments) => {
             let RunArguments { profile: Profile::Linux6, domain, seed, mode, proc, .. } = arguments;
             let killable_only = !arguments.interruptible;
-            let command = arguments.command;
-            return run::run(&run::Plan { command, domain, seed, mode, killable_only, proc });
+            let (command, calling) = (arguments.command, arguments.upcalls.calling());
+            let plan = run::Plan { command, domain, seed, mode, killable_only, proc, calling };
+            return run::run(&plan);
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
         Command::Broker(arguments) => broker(arguments),
@@ -111,14 +112,15 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
 
 fn broker(arguments: BrokerArguments) -> Result<(), Fault> {
     let BrokerArguments { profile: Profile::Linux6, seed, .. } = arguments;
+    let calling = arguments.upcalls.calling();
     if arguments.autostart {
         return autostart::serve_default();
     }
     if let Some(name) = &arguments.serve_domain {
-        return autostart::serve_domain(name, seed);
+        return autostart::serve_domain(name, seed, calling);
     }
     if let Some(name) = &arguments.start_domain {
-        return autostart::start_domain(name, seed);
+        return autostart::start_domain(name, seed, calling.as_ref());
     }
     let address = match &arguments.socket {
         Some(socket) => Address::parse(socket),
@@ -131,15 +133,16 @@ fn broker(arguments: BrokerArguments) -> Result<(), Fault> {
         admission: Admission::Anyone,
         lifetime: Lifetime::UntilStopped,
         has_name: false,
+        calling,
     };
     service::serve(&plan).map_err(|refusal| refusal.told(&plan.address))
 }
 
 fn agent(arguments: AgentArguments) -> Result<(), Fault> {
-    let AgentArguments { socket, mode, domains, profile: Profile::Linux6 } = arguments;
+    let AgentArguments { socket, mode, domains, upcalls, profile: Profile::Linux6 } = arguments;
     let address = match &socket {
         Some(socket) => Address::parse(socket),
         None => service::default_agent_address()?,
     };
-    agent::serve(&agent::Plan { address, mode, domains })
+    agent::serve(&agent::Plan { address, mode, domains, calling: upcalls.calling() })
 }

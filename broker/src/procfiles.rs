@@ -266,6 +266,7 @@ mod tests {
             limits: Limits::for_descriptors(1024),
             lifetime: Lifetime::UntilStopped,
             over: None,
+            helpers: None,
         };
         Server::start(Domain::new(host::entropy(Some(1)), Upcalls::Off).unwrap(), Vec::new(), rules)
             .unwrap()

@@ -23,7 +23,8 @@ use crate::paths::DomainName;
 use crate::procfiles::{self, Answerer, Proc, Stage};
 use crate::server::{Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, handover};
-use crate::{autostart, hardening, host};
+use crate::upcall::Calling;
+use crate::{autostart, hardening, host, upcall};
 
 use mode::{Mode, Roads};
 use shelter::Shelter;
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     /// False for a filter as kernels before 5.19 have it: for tests.
     pub(crate) killable_only: bool,
+    /// How keys are made that it requests, if they are.
+    pub(crate) calling: Option<Calling>,
     /// Whether it finds its keys under `/proc` without the library.
     pub(crate) proc: Proc,
 }
@@ -75,8 +78,13 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
         limits: Limits::for_descriptors(hardening::descriptor_limit()),
         lifetime: Lifetime::UntilStopped,
         over: None,
+        helpers: plan
+            .calling
+            .clone()
+            .map(|calling| (calling, upcall::Surroundings::of(shelter.addresses()))),
     };
-    let domain = Domain::new(host::entropy(plan.seed), Upcalls::On)?;
+    let upcalls = if plan.calling.is_some() { Upcalls::On } else { Upcalls::Off };
+    let domain = Domain::new(host::entropy(plan.seed), upcalls)?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
     let answerer = Answerer::Here(&running.server);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
@@ -96,7 +104,7 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
 
 fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Result<Outcome, Fault> {
     // Held until the end: the broker lives for as long as somebody is connected.
-    let (_lease, addresses) = autostart::lease(domain, plan.seed)?;
+    let (_lease, addresses) = autostart::lease(domain, plan.seed, plan.calling.as_ref())?;
     let signals = Signals::take()?;
     let answerer = Answerer::There(&addresses);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());

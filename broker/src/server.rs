@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use keyshim_keys::Upcalls;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use once_cell::sync::OnceCell;
@@ -20,7 +19,7 @@ use crate::descent::Lineage;
 use crate::domain::Domain;
 use crate::fault::{CutOff, Fault};
 use crate::housekeeping::{self, Note, Notes};
-use crate::upcall::Helpers;
+use crate::upcall::{Calling, Helpers, Surroundings};
 use crate::waits::Outbox;
 use crate::{door, worker};
 
@@ -65,6 +64,8 @@ pub(crate) struct Rules {
     pub(crate) lifetime: Lifetime,
     /// Becomes readable when it is.
     pub(crate) over: Option<Arc<EventFd>>,
+    /// How its helpers are called, if it has any.
+    pub(crate) helpers: Option<(Calling, Surroundings)>,
 }
 
 /// What all threads share.
@@ -80,7 +81,7 @@ pub(crate) struct Server {
     /// What domains want done.
     pub(crate) outbox: Arc<Outbox>,
     /// Who makes keys that are requested, if anybody does.
-    pub(crate) helpers: OnceCell<Helpers>,
+    pub(crate) helpers: OnceCell<Arc<Helpers>>,
     doors: Vec<OwnedFd>,
     changes: Arc<Epoll>,
     domain: Mutex<Domain>,
@@ -159,8 +160,8 @@ impl Server {
         if let Lineage::Told(subscription) = &server.domain().lineage {
             subscription.feed().serve(&server);
         }
-        if server.domain().service.upcalls() == Upcalls::On {
-            let _ = server.helpers.set(Helpers::start(&server));
+        if let Some((calling, surroundings)) = rules.helpers {
+            let _ = server.helpers.set(Helpers::new(&server, calling, surroundings));
         }
         Ok(server)
     }

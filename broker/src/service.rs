@@ -24,6 +24,7 @@ use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::run::signals::Signals;
 use crate::server::{Admission, Lifetime, Rules, Server};
+use crate::upcall::{Calling, Surroundings};
 use crate::{hardening, host, paths, sys};
 
 /// What a broker does, and for how long.
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     /// True to serve at a random abstract name as well, written beside the socket
     /// for those who may read it: programs that change root or user need it.
     pub(crate) has_name: bool,
+    /// How keys are made that are requested, if they are.
+    pub(crate) calling: Option<Calling>,
 }
 
 /// Why there is no broker of ours at an address.
@@ -124,13 +127,18 @@ pub(crate) fn serve(plan: &Plan) -> Result<(), Refusal> {
     let over = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
         .map_err(Fault::system("cannot make an eventfd", "raise the limit of open files"))?;
     let over = Arc::new(over);
-    let domain = Domain::new(host::entropy(plan.seed), Upcalls::On)?;
+    let upcalls = if plan.calling.is_some() { Upcalls::On } else { Upcalls::Off };
+    let domain = Domain::new(host::entropy(plan.seed), upcalls)?;
     let doors = std::mem::take(&mut post.doors);
     let rules = Rules {
         admission: plan.admission,
         limits,
         lifetime: plan.lifetime,
         over: Some(Arc::clone(&over)),
+        helpers: plan
+            .calling
+            .clone()
+            .map(|calling| (calling, Surroundings::of(vec![plan.address.clone()]))),
     };
     let running = Server::start(domain, doors, rules)?;
     let _ = sd_notify::notify(&[NotifyState::Ready]);

@@ -1,39 +1,230 @@
-//! Helpers (stand-in until the real one is merged).
+//! Helpers: the programs that make keys which were requested and not found, as
+//! `/sbin/request-key` does for the kernel.
+//!
+//! One thread for each that runs, from its start to its end: nobody who has calls to answer
+//! ever waits for one. So many run at once and no more; the others wait for their turn,
+//! except those that a helper itself has requested, for whom that might be for ever.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Weak};
+mod helper;
+mod output;
+mod place;
+mod spawn;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use keyshim_abi::Errno;
-use keyshim_keys::Upcall;
+use keyshim_keys::{Upcall, UpcallId};
 
-use crate::server::Server;
-use crate::sys;
+use crate::address::Address;
+use crate::proc;
+use crate::run::library::{self, Library};
+use crate::server::{self, Server};
 use crate::waits::Requester;
 
+/// What the kernel calls.
+pub(crate) const REQUEST_KEY: &str = "/sbin/request-key";
+/// Seconds that a helper may take: longer than any question to a name server does.
+pub(crate) const TIME_MAX_S: u64 = 60;
+/// Helpers that run at once, those that were requested by helpers not counted.
+pub(crate) const AT_ONCE_MAX: usize = 64;
+/// Helpers whose requester is a helper, whose requester is a helper, and so on.
+const DEPTH_MAX: usize = 16;
+/// Helpers of helpers that run at once.
+const NESTED_MAX: usize = 256;
+/// Requests that wait for their turn.
+const QUEUE_MAX: usize = 64 * 1024;
+/// Ancestors looked at before a process counts as none of a helper's.
+const ANCESTORS_MAX: usize = 64;
+
+/// How a domain's helpers are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Calling {
+    /// The program, by an absolute path.
+    pub(crate) program: PathBuf,
+    /// How long it may take; for ever if nobody says.
+    pub(crate) time_max: Option<Duration>,
+    /// How many may run at once.
+    pub(crate) at_once_max: usize,
+}
+
+impl Default for Calling {
+    /// As the kernel calls, within bounds.
+    fn default() -> Calling {
+        Calling {
+            program: REQUEST_KEY.into(),
+            time_max: Some(Duration::from_secs(TIME_MAX_S)),
+            at_once_max: AT_ONCE_MAX,
+        }
+    }
+}
+
+/// What makes a helper a client of its domain.
+pub(crate) struct Surroundings {
+    /// The library to preload, if there is one.
+    library: Option<Library>,
+    /// The addresses of the broker.
+    addresses: Vec<Address>,
+}
+
+impl Surroundings {
+    /// A domain whose broker is behind these doors.
+    pub(crate) fn of(addresses: Vec<Address>) -> Surroundings {
+        let library = library::find();
+        let library = library.inspect_err(|fault| tracing::info!("helpers: {fault}")).ok();
+        // A helper begins in another directory than ours.
+        let whole = |address| match address {
+            Address::Path(path) => Address::Path(std::path::absolute(&path).unwrap_or(path)),
+            name => name,
+        };
+        Surroundings { library, addresses: addresses.into_iter().map(whole).collect() }
+    }
+
+    /// A domain without a door: its clients are all trapped.
+    pub(crate) const fn none() -> Surroundings {
+        Surroundings { library: None, addresses: Vec::new() }
+    }
+}
+
+/// One request for a helper.
+struct Job {
+    upcall: Upcall,
+    requester: Option<Requester>,
+    depth: usize,
+}
+
+#[derive(Default)]
+struct Crew {
+    /// Running helpers: the process, once there is one, and how deep it is nested.
+    running: HashMap<UpcallId, (Option<u32>, usize)>,
+    waiting: VecDeque<Job>,
+}
+
+impl Crew {
+    /// How deep the helper of that requester is nested.
+    fn depth(&self, requester: Option<&Requester>) -> usize {
+        let Some(requester) = requester else { return 0 };
+        let ancestors = std::iter::successors(Some(requester.pid), |&pid| {
+            proc::place(pid).map(|place| place.parent).filter(|&parent| parent > 1)
+        });
+        let depth_of = |pid| {
+            let mut helpers = self.running.values();
+            helpers.find_map(|&(its, depth)| (its == Some(pid)).then_some(depth + 1))
+        };
+        if self.running.is_empty() {
+            return 0;
+        }
+        ancestors.take(ANCESTORS_MAX).find_map(depth_of).unwrap_or(0)
+    }
+
+    fn nested(&self) -> usize {
+        self.running.values().filter(|(_, depth)| *depth > 0).count()
+    }
+}
+
+/// A domain's helpers.
 pub(crate) struct Helpers {
     server: Weak<Server>,
+    calling: Calling,
+    surroundings: Surroundings,
+    crew: Mutex<Crew>,
 }
 
 impl Helpers {
-    pub(crate) fn start(server: &Arc<Server>) -> Helpers {
-        Helpers { server: Arc::downgrade(server) }
+    /// None yet.
+    pub(crate) fn new(
+        server: &Arc<Server>,
+        calling: Calling,
+        surroundings: Surroundings,
+    ) -> Arc<Helpers> {
+        let server = Arc::downgrade(server);
+        Arc::new(Helpers { server, calling, surroundings, crew: Mutex::default() })
     }
 
-    pub(crate) fn call_out(&self, upcall: Upcall, _requester: Option<Requester>) {
-        let Some(server) = self.server.upgrade() else { return };
-        std::thread::spawn(move || {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", "read go; LD_PRELOAD=$KS_LIB; export LD_PRELOAD; exec \"$0\" \"$@\" </dev/null", "/sbin/request-key"]);
-            command.args(upcall.arguments()).stdin(Stdio::piped());
-            let Ok(mut child) = command.spawn() else {
-                return server.upcall_failed(upcall.id, Errno::ENOKEY);
-            };
-            let pidfd = sys::pidfd_open(child.id(), 0).unwrap();
-            let _ = server.upcall_started(upcall.id, child.id(), pidfd);
-            let _ = child.stdin.take().unwrap().write_all(b"\n");
-            let _ = child.wait();
-            server.upcall_exited(upcall.id);
-        });
+    fn crew(&self) -> MutexGuard<'_, Crew> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a helper make a key. Never waits.
+    pub(crate) fn call_out(self: &Arc<Helpers>, upcall: Upcall, requester: Option<Requester>) {
+        let id = upcall.id;
+        let mut crew = self.crew();
+        let depth = crew.depth(requester.as_ref());
+        let job = Job { upcall, requester, depth };
+        let has_turn = match depth {
+            0 => crew.running.len() - crew.nested() < self.calling.at_once_max,
+            _ if depth > DEPTH_MAX || crew.nested() >= NESTED_MAX => {
+                drop(crew);
+                tracing::warn!(depth, "no helper: too many helpers of helpers");
+                return self.fail(id, Errno::ENOKEY);
+            }
+            _ => true,
+        };
+        if has_turn {
+            crew.running.insert(id, (None, depth));
+            drop(crew);
+            self.begin(job);
+        } else if crew.waiting.len() < QUEUE_MAX {
+            crew.waiting.push_back(job);
+        } else {
+            drop(crew);
+            tracing::warn!("no helper: {QUEUE_MAX} requests wait already");
+            self.fail(id, Errno::ENOKEY);
+        }
+    }
+
+    fn begin(self: &Arc<Helpers>, job: Job) {
+        let (id, helpers) = (job.upcall.id, Arc::clone(self));
+        if let Err(fault) = server::spawn("helper".into(), move || helpers.work(job)) {
+            tracing::error!("no helper: {fault}");
+            self.crew().running.remove(&id);
+            self.fail(id, Errno::EAGAIN);
+        }
+    }
+
+    /// A thread's life: one helper after the other while there are requests.
+    fn work(&self, mut job: Job) {
+        loop {
+            let id = job.upcall.id;
+            let Some(server) = self.server.upgrade() else { return };
+            let outcome = helper::live(self, &server, &job);
+            // Before the requester hears of it: its next helper is none of this one's.
+            let next = self.leave(id, job.depth);
+            match outcome {
+                Ok(()) => server.upcall_exited(id),
+                Err(errno) => server.upcall_failed(id, errno),
+            }
+            match next {
+                Some(next) => job = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Takes note which process a helper is.
+    fn note_started(&self, id: UpcallId, pid: u32) {
+        if let Some((process, _)) = self.crew().running.get_mut(&id) {
+            *process = Some(pid);
+        }
+    }
+
+    /// A helper has ended: whose turn it is now.
+    fn leave(&self, id: UpcallId, depth: usize) -> Option<Job> {
+        let mut crew = self.crew();
+        crew.running.remove(&id);
+        if depth > 0 {
+            return None;
+        }
+        let next = crew.waiting.pop_front()?;
+        crew.running.insert(next.upcall.id, (None, 0));
+        Some(next)
+    }
+
+    fn fail(&self, id: UpcallId, errno: Errno) {
+        if let Some(server) = self.server.upgrade() {
+            server.upcall_failed(id, errno);
+        }
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn rehearse(library: Option<&Library>, traps: bool) -> Result<Rehears
         limits: Limits::for_descriptors(256),
         lifetime: Lifetime::UntilStopped,
         over: None,
+        helpers: None,
     };
     let running =
         Server::start(Domain::new(host::entropy(None), Upcalls::Off)?, vec![door], rules)?;

@@ -38,10 +38,19 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Fault> {
 
 /// The next word, if there is one.
 pub(crate) fn next(channel: &OwnedFd) -> Option<Word> {
+    receive(channel, MsgFlags::MSG_DONTWAIT)
+}
+
+/// The same once there is one; `None` when there comes none any more.
+pub(crate) fn awaited(channel: &OwnedFd) -> Option<Word> {
+    receive(channel, MsgFlags::empty())
+}
+
+fn receive(channel: &OwnedFd, flags: MsgFlags) -> Option<Word> {
     let mut bytes = [0; 8];
     let mut data = [IoSliceMut::new(&mut bytes)];
     let mut control = nix::cmsg_space!(RawFd);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(channel.as_raw_fd(), &mut data, Some(&mut control), flags).ok()?;
     let fd = message.cmsgs().ok()?.find_map(|one| match one {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),

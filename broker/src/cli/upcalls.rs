@@ -1,0 +1,127 @@
+//! Options that say who makes the keys that are requested and not found.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::upcall::{AT_ONCE_MAX, Calling, REQUEST_KEY, TIME_MAX_S};
+
+/// Arguments of `run` and `broker`.
+#[derive(Debug, Args)]
+pub(crate) struct UpcallArguments {
+    /// Program that makes keys which are requested and not found, called as the kernel calls
+    /// /sbin/request-key
+    #[arg(long, value_name = "PROGRAM", default_value = REQUEST_KEY, value_parser = parse_program)]
+    pub(crate) request_key: PathBuf,
+    /// Call nobody: what is requested and not found is ENOKEY
+    #[arg(long)]
+    pub(crate) no_upcall: bool,
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+/// Arguments of `agent`, whose containers get no helper unless somebody says.
+#[derive(Debug, Args)]
+pub(crate) struct AgentUpcallArguments {
+    /// Program that makes keys which are requested and not found, called as the kernel calls
+    /// /sbin/request-key [default: none]
+    #[arg(long, value_name = "PROGRAM", value_parser = parse_program)]
+    pub(crate) request_key: Option<PathBuf>,
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+#[derive(Debug, Args)]
+struct Bounds {
+    /// How long that program may take, after which it is killed; 0 for as long as it likes
+    #[arg(long, value_name = "SECONDS", default_value_t = TIME_MAX_S)]
+    upcall_timeout: u64,
+    /// How many of them run at once; further requests wait for their turn
+    #[arg(long, value_name = "N", default_value_t = AT_ONCE_MAX, value_parser = parse_count)]
+    upcalls_at_once: usize,
+}
+
+impl Bounds {
+    fn calling(&self, program: PathBuf) -> Calling {
+        let time_max = Some(self.upcall_timeout).filter(|&time_s| time_s != 0);
+        let time_max = time_max.map(Duration::from_secs);
+        Calling { program, time_max, at_once_max: self.upcalls_at_once }
+    }
+}
+
+impl UpcallArguments {
+    /// How helpers are called, if they are.
+    pub(crate) fn calling(self) -> Option<Calling> {
+        (!self.no_upcall).then(|| self.bounds.calling(self.request_key))
+    }
+}
+
+impl AgentUpcallArguments {
+    /// How helpers are called, if they are.
+    pub(crate) fn calling(self) -> Option<Calling> {
+        self.request_key.map(|program| self.bounds.calling(program))
+    }
+}
+
+/// The same as arguments of `broker`.
+pub(crate) fn as_arguments(calling: Option<&Calling>) -> Vec<OsString> {
+    let Some(calling) = calling else { return vec!["--no-upcall".into()] };
+    let time_s = calling.time_max.map_or(0, |time| time.as_secs());
+    vec![
+        "--request-key".into(),
+        calling.program.clone().into_os_string(),
+        "--upcall-timeout".into(),
+        time_s.to_string().into(),
+        "--upcalls-at-once".into(),
+        calling.at_once_max.to_string().into(),
+    ]
+}
+
+/// A helper begins in the directory /.
+fn parse_program(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let relative = || "give an absolute path, which starts with a slash".to_owned();
+    path.is_absolute().then_some(path).ok_or_else(relative)
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=4096).contains(count));
+    count.ok_or_else(|| "give a number from 1 to 4096".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn calling(arguments: &[&str]) -> Option<Calling> {
+        let all = ["keyshim", "broker"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Broker(broker) => broker.upcalls.calling(),
+            _ => panic!("not a broker"),
+        }
+    }
+
+    #[test]
+    fn what_is_handed_on_is_what_was_said() {
+        let told = calling(&["--request-key", "/x", "--upcall-timeout", "0"]);
+        assert_eq!(told.as_ref().unwrap().time_max, None);
+        let again: Vec<OsString> = as_arguments(told.as_ref());
+        let again: Vec<&str> = again.iter().map(|text| text.to_str().unwrap()).collect();
+        assert_eq!(calling(&again), told);
+        assert_eq!(calling(&["--no-upcall"]), None);
+        assert_eq!(as_arguments(None), ["--no-upcall"]);
+    }
+
+    #[test]
+    fn a_program_is_named_by_its_whole_path() {
+        let refused = Cli::try_parse_from(["keyshim", "broker", "--request-key", "helper"]);
+        assert!(refused.unwrap_err().to_string().contains("absolute"));
+        let refused = Cli::try_parse_from(["keyshim", "broker", "--upcalls-at-once", "0"]);
+        assert!(refused.is_err());
+    }
+}
