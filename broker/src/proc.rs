@@ -5,6 +5,8 @@ use std::fs;
 
 use keyshim_abi::caller::{Gid, Ids, Uid};
 
+use crate::host;
+
 /// The part of `/proc/PID/task/TID/status` that a decision may depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Status {
@@ -54,16 +56,20 @@ fn parse(text: &str) -> Option<Status> {
     })
 }
 
-/// True when a signal waits for that thread, which would interrupt it if it could be
-/// interrupted. Of those for its whole process only the main thread is sure to be the one
-/// that they wait for.
+/// True when a signal waits for that thread, whose call was trapped, and would interrupt
+/// it. Since Linux 6.17 it has been woken by it, and then sleeps more soundly. Before, of
+/// the signals for its whole process only the main thread is sure to be the one that they
+/// wait for.
 pub(crate) fn has_signal(tid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let set = |name: &str| field(name).and_then(|text| u64::from_str_radix(text, 16).ok());
-    let is_main = field("Tgid:").and_then(|text| text.parse().ok()) == Some(tid);
-    let of_process = set("ShdPnd:").filter(|_| is_main).unwrap_or(0);
-    let waiting = set("SigPnd:").unwrap_or(0) | of_process;
+    let is_meant = match host::kernel_is_at_least(6, 17) {
+        true => field("State:").is_some_and(|state| state.starts_with('D')),
+        false => field("Tgid:").and_then(|text| text.parse().ok()) == Some(tid),
+    };
+    let (own, shared) = (set("SigPnd:").unwrap_or(0), set("ShdPnd:").unwrap_or(0));
+    let waiting = if is_meant { own | shared } else { own };
     waiting & !set("SigBlk:").unwrap_or(0) != 0
 }
 

@@ -90,6 +90,9 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
     let started = |pid, listener: Option<Listener>| {
         running.server.domain().orphans.adopt_for(pid);
+        if let (Some(helpers), Ok(home)) = (running.server.helpers.get(), upcall::Home::of(pid)) {
+            let _ = helpers.home.set(home);
+        }
         listener.map(|listener| Supervisor::start(&running.server, listener)).transpose()?;
         hardening::conceal();
         hardening::raise_descriptors();

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use keyshim_abi::Errno;
 use keyshim_keys::{Upcall, UpcallId};
+use once_cell::sync::OnceCell;
+pub(crate) use place::Home;
 
 use crate::address::Address;
 use crate::proc;
@@ -129,6 +131,8 @@ pub(crate) struct Helpers {
     server: Weak<Server>,
     calling: Calling,
     surroundings: Surroundings,
+    /// Where they begin unless their requester has a better place.
+    pub(crate) home: OnceCell<Home>,
     crew: Mutex<Crew>,
 }
 
@@ -140,7 +144,8 @@ impl Helpers {
         surroundings: Surroundings,
     ) -> Arc<Helpers> {
         let server = Arc::downgrade(server);
-        Arc::new(Helpers { server, calling, surroundings, crew: Mutex::default() })
+        let home = OnceCell::new();
+        Arc::new(Helpers { server, calling, surroundings, home, crew: Mutex::default() })
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {

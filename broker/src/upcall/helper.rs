@@ -27,6 +27,7 @@ use crate::run::spawn::SOCKET;
 use crate::server::Server;
 use crate::supervisor::notify::Terms;
 use crate::supervisor::{Supervisor, channel, filter};
+use crate::waits::Requester;
 
 /// What the kernel gives its helper.
 const ENVIRONMENT: [&str; 2] = ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
@@ -64,7 +65,9 @@ fn begin(
     output: &OwnedFd,
 ) -> Result<Held, Errno> {
     let requester = job.requester.as_ref();
-    let joined = requester.map_or(CloneFlags::empty(), place::to_join);
+    let home = helpers.home.get();
+    let there = |requester: &Requester| place::of_requester(requester, home);
+    let joined = requester.map_or(CloneFlags::empty(), there);
     // Where the library may not be.
     let is_elsewhere = joined.contains(CloneFlags::CLONE_NEWNS);
     let is_trapped = requester.is_some_and(|requester| requester.is_trapped);
@@ -80,7 +83,10 @@ fn begin(
         arguments: arguments(helpers, job)?,
         environment: environment(helpers, !is_all)?,
         filter: filter.map(|program| (program, Terms::USUAL)),
-        join: requester.filter(|_| !joined.is_empty()).map(|them| (them.pidfd.as_fd(), joined)),
+        join: match requester.filter(|_| !joined.is_empty()) {
+            Some(requester) => Some((requester.pidfd.as_fd(), joined)),
+            None => place::at_home(home),
+        },
         output: output.as_fd(),
     };
     let held = spawn::fork_held(&start).map_err(cannot)?;

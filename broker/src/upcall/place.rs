@@ -4,9 +4,12 @@
 //! the requester's, so that it finds the files and the network that the requester means;
 //! but only where that lends the requester, who may have chosen what program stands there,
 //! no right that it has not got: in a user namespace of the requester's own, which bounds
-//! all rights, or where the requester has every right that we have.
+//! all rights, or where the requester has every right that we have. Otherwise it runs where
+//! the domain's first program began, with our files in its `/proc`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::sched::CloneFlags;
@@ -22,24 +25,47 @@ const NAMESPACES: [(&str, CloneFlags); 5] = [
     ("uts", CloneFlags::CLONE_NEWUTS),
 ];
 
-/// The namespaces of the requester's that its helper is to join.
-pub(super) fn to_join(requester: &Requester) -> CloneFlags {
-    let others = others(requester.pid);
+/// The mount namespace in which a domain's first program began.
+pub(crate) struct Home {
+    namespace: OwnedFd,
+    inode: u64,
+}
+
+impl Home {
+    /// That of this process.
+    pub(crate) fn of(pid: u32) -> io::Result<Home> {
+        let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+        let inode = namespace.metadata()?.ino();
+        Ok(Home { namespace: namespace.into(), inode })
+    }
+}
+
+/// The namespaces of the requester's that its helper is to join, if it is to be there.
+pub(super) fn of_requester(requester: &Requester, home: Option<&Home>) -> CloneFlags {
+    let others = others(requester.pid, home);
     let is_bounded = others.contains(CloneFlags::CLONE_NEWUSER);
     if others.is_empty() || is_bounded || has_our_rights(requester.pid) {
         return others;
     }
-    tracing::info!(pid = requester.pid, "a helper runs in our namespaces, not in its requester's");
+    tracing::info!(pid = requester.pid, "a helper does not run in its requester's namespaces");
     CloneFlags::empty()
 }
 
-/// Those that are not ours.
-fn others(pid: u32) -> CloneFlags {
-    let inode = |whose: &str, name: &str| {
-        fs::metadata(format!("/proc/{whose}/ns/{name}")).map(|file| file.ino()).ok()
-    };
+/// What to join at home, if that is another place.
+pub(super) fn at_home(home: Option<&Home>) -> Option<(BorrowedFd<'_>, CloneFlags)> {
+    let home = home.filter(|home| inode("self", "mnt") != Some(home.inode))?;
+    Some((home.namespace.as_fd(), CloneFlags::CLONE_NEWNS))
+}
+
+fn inode(whose: &str, name: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{whose}/ns/{name}")).map(|file| file.ino()).ok()
+}
+
+/// Those that are neither ours nor those of the domain's first program.
+fn others(pid: u32, home: Option<&Home>) -> CloneFlags {
+    let at_home = home.map(|home| home.inode);
     let is_another = |name| match (inode(&pid.to_string(), name), inode("self", name)) {
-        (Some(theirs), Some(ours)) => theirs != ours,
+        (Some(theirs), Some(ours)) => theirs != ours && !(name == "mnt" && Some(theirs) == at_home),
         // It has ended, or may not be looked at.
         _ => false,
     };
@@ -57,8 +83,6 @@ fn has_our_rights(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
-
     use super::*;
     use crate::sys;
 
@@ -67,6 +91,8 @@ mod tests {
         let pid = std::process::id();
         let pidfd: OwnedFd = sys::pidfd_open(pid, 0).unwrap();
         let requester = Requester { pid, pidfd, is_trapped: false };
-        assert_eq!(to_join(&requester), CloneFlags::empty());
+        assert_eq!(of_requester(&requester, None), CloneFlags::empty());
+        let home = Home::of(pid).unwrap();
+        assert!(at_home(Some(&home)).is_none());
     }
 }

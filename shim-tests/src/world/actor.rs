@@ -173,10 +173,7 @@ impl ActorWorld {
 
     fn call(&mut self, actor: &str, entry: u8, registers: &[Register]) -> Result<Report> {
         let command = Command::Call { entry, args: registers.to_vec() };
-        let report = match self.road {
-            Road::Kernel => self.call_or_wait(actor, &command, entry)?,
-            Road::Preload(_) | Road::Supervised(_) => self.ask(actor, &command)?,
-        };
+        let report = self.call_or_wait(actor, &command, entry)?;
         let operation = Register::Value(u64::from(op::SESSION_TO_PARENT));
         if entry == 2 && report.ret == 0 && registers.first() == Some(&operation) {
             // The parent's session changes when it next returns from the kernel.

@@ -137,16 +137,32 @@ fn sort(mut socket: UnixStream) -> Result<()> {
     Ok(())
 }
 
-/// How often a thread has gone to sleep, if it now waits in one of the three calls, and a
-/// signal could end that: the same number again says that it has not woken meanwhile.
-pub fn sleeps_interruptibly(pid: i64, tid: i64) -> Option<u64> {
+/// How a call that waits looks from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sleep {
+    /// In the call itself; a signal could end that.
+    InCall,
+    /// In the library, which looks for a reply and for signals.
+    InLibrary,
+    /// In the call, before a filter that only a fatal signal gets it out of.
+    BeforeFilter,
+}
+
+/// How often a thread has gone to sleep, if it now waits in one of the three calls: the
+/// same number again says that it has not woken meanwhile.
+pub fn sleeps(sleep: Sleep, pid: i64, tid: i64) -> Option<u64> {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).ok();
     let call = read("syscall")?;
     let number: i64 = call.split(' ').next()?.parse().ok()?;
     let status = read("status")?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-    let sleeps = field("State:")?.trim_start().starts_with('S');
-    let ours = [NATIVE.add_key, NATIVE.request_key, NATIVE.keyctl];
+    // Before Linux 6.17 no signal wakes it from the first, later only the first one.
+    let states: &[char] = if sleep == Sleep::BeforeFilter { &['S', 'D'] } else { &['S'] };
+    let sleeps = field("State:")?.trim_start().starts_with(states);
+    let is_there = match sleep {
+        Sleep::InLibrary => number == libc::SYS_ppoll,
+        _ => [NATIVE.add_key, NATIVE.request_key, NATIVE.keyctl].contains(&number),
+    };
     let times = field("voluntary_ctxt_switches:")?.trim().parse().ok()?;
-    (sleeps && ours.contains(&number)).then_some(times)
+    (sleeps && is_there).then_some(times)
 }

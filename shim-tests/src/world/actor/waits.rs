@@ -9,14 +9,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{ActorWorld, END_PATIENCE, Line, plain_report};
+use super::{ActorWorld, END_PATIENCE, Line, Road, plain_report};
 use crate::wire::{Command, Progress, Report};
+use crate::world::upcall::Sleep;
 use crate::world::{kernel, upcall};
 
 /// Which of the three calls is `request_key(2)`.
 const REQUEST_KEY: u8 = 1;
 /// Milliseconds after which a call that has no answer is looked into.
 const GLANCE_MS: u16 = 2;
+/// Milliseconds in which a helper begins and tells us so.
+const START_MS: u16 = 150;
 
 impl ActorWorld {
     /// Makes a call; comes back when it is done, or waits.
@@ -33,6 +36,7 @@ impl ActorWorld {
             upcall::expect(tid);
         }
         let began = Instant::now();
+        let mut stays = false;
         while began.elapsed() < END_PATIENCE {
             if let Some(report) = self.glance(actor)? {
                 return Ok(report);
@@ -41,10 +45,12 @@ impl ActorWorld {
             if let Some(arrival) = upcall::arrived(tids.into_iter()) {
                 return self.helper_came(actor, arrival);
             }
-            if self.stays_waiting(actor)? {
+            // A helper may have come since.
+            if stays {
                 self.waiting.insert(actor.to_owned(), None);
                 return Ok(Report { progress: Progress::Waits, ..plain_report() });
             }
+            stays = self.stays_waiting(actor)?;
         }
         bail!("{actor} neither answers nor waits")
     }
@@ -62,12 +68,18 @@ impl ActorWorld {
     /// True when the actor waits for what somebody else does: it sleeps, and goes on doing
     /// so.
     fn stays_waiting(&mut self, actor: &str) -> Result<bool> {
+        let (sleep, long_ms) = match self.road {
+            Road::Kernel => (Sleep::InCall, GLANCE_MS),
+            Road::Preload(_) => (Sleep::InLibrary, GLANCE_MS),
+            // It may as well be on its way to a helper.
+            Road::Supervised(_) => (Sleep::BeforeFilter, START_MS),
+        };
         let line = self.line(actor)?;
-        let Some(times) = upcall::sleeps_interruptibly(line.pid, line.tid) else {
+        let Some(times) = upcall::sleeps(sleep, line.pid, line.tid) else {
             return Ok(false);
         };
-        std::thread::sleep(Duration::from_millis(GLANCE_MS.into()));
-        Ok(upcall::sleeps_interruptibly(line.pid, line.tid) == Some(times))
+        std::thread::sleep(Duration::from_millis(long_ms.into()));
+        Ok(upcall::sleeps(sleep, line.pid, line.tid) == Some(times))
     }
 
     fn helper_came(&mut self, actor: &str, arrival: upcall::Arrival) -> Result<Report> {
