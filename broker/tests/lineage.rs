@@ -192,8 +192,8 @@ fn a_daemon_that_forked_twice_has_the_session_of_where_it_began() {
         def speak():\n\
         \x20 door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); door.connect(path)\n\
         \x20 a, b = socket.socketpair(); a.setsockopt(1, socket.SO_PASSCRED, 1)\n\
-        \x20 socket.send_fds(door, [b'keyshim\\0\\1\\0'], [b.fileno()]); b.close()\n\
-        \x20 a.send(struct.pack('<IBHIB16s', 24, 1, 1, os.getpid(), 0, b'\\0' * 16)); a.recv(99)\n\
+        \x20 socket.send_fds(door, [b'keyshim\\0\\2\\0'], [b.fileno()]); b.close()\n\
+        \x20 a.send(struct.pack('<IBHIB16s', 24, 1, 2, os.getpid(), 0, b'\\0' * 16)); a.recv(99)\n\
         \x20 return a\n\
         kept = speak()\n\
         if os.fork() == 0:\n\

@@ -1,0 +1,97 @@
+//! Keys that are requested and not found, made by programs: by Debian's own
+//! `/sbin/request-key`, on the kernel and on both roads; and how helpers of a domain are
+//! started, bounded, seen and ended.
+
+#[path = "upcalls/conduct.rs"]
+mod conduct;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use keyshim_tests::programs::{Build, bare, compile, run, told};
+use keyshim_tests::world::actor::beside;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What the real `request-key` reads.
+const RULES: &str = "/etc/request-key.d/keyshim-tests.conf";
+const REQUEST_KEY: &str = "/sbin/request-key";
+
+/// The roads, with the build of a program that takes it.
+const ROADS: &[(&str, Build)] =
+    &[("preload", Build::Dynamic), ("seccomp", Build::Static), ("both", Build::Dynamic)];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::from_args();
+    let mut trials = conduct::trials();
+    let unfit = if !nix::unistd::geteuid().is_root() {
+        Some("not root: it writes a rule for the kernel's helper")
+    } else if !Path::new(REQUEST_KEY).exists() {
+        Some("there is no /sbin/request-key (package keyutils)")
+    } else {
+        None
+    };
+    for &(mode, build) in ROADS {
+        let name = format!("same::waits_{mode}");
+        let why = unfit.or_else(|| build.missing());
+        if let Some(why) = why {
+            eprintln!("skipped: {name}: {why}");
+        }
+        let trial = Trial::test(name, move || same_as_kernel(mode, build));
+        trials.push(trial.with_ignored_flag(why.is_some()));
+    }
+    let rule = Rule::put(unfit.is_none() && !arguments.list)?;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(rule);
+    conclusion.exit()
+}
+
+/// A rule for keys of ours, taken away when it is dropped. One that was forgotten by a
+/// test that was killed makes such keys as well.
+struct Rule(Option<PathBuf>);
+
+impl Rule {
+    fn put(wanted: bool) -> Result<Rule> {
+        if !wanted {
+            return Ok(Rule(None));
+        }
+        let helper = conduct::script("slow", SLOW)?;
+        std::fs::create_dir_all("/etc/request-key.d").context("/etc/request-key.d")?;
+        let rule = format!("create user keyshim-tests:* * {} %k %c %S\n", helper.display());
+        std::fs::write(RULES, rule).context(RULES)?;
+        Ok(Rule(Some(PathBuf::from(RULES))))
+    }
+}
+
+impl Drop for Rule {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Takes as long as the callout says.
+const SLOW: &str =
+    "#!/bin/sh\nsleep \"$2\"\nexec keyctl instantiate \"$1\" 'made by the helper' \"$3\"\n";
+
+/// `keyshim run` in that mode; what follows are further options.
+fn under_keyshim(mode: &str) -> Result<Command> {
+    beside("libkeyshim.so").context("cargo build -p keyshim-preload builds it")?;
+    let mut command = bare(beside("keyshim").context("cargo build -p keyshim builds it")?);
+    command.args(["run", "--mode", mode]);
+    Ok(command)
+}
+
+fn same_as_kernel(mode: &str, build: Build) -> Result<(), Failed> {
+    let path = compile("waits", build)?;
+    let kernel = told(&run(&mut bare(&path))?);
+    let keyshim = told(&run(under_keyshim(mode)?.arg("--").arg(&path))?);
+    if kernel != keyshim {
+        return Err(format!("on the kernel:\n{kernel}\nunder keyshim:\n{keyshim}").into());
+    }
+    if !kernel.contains("payload right") {
+        return Err(format!("no helper came:\n{kernel}").into());
+    }
+    Ok(())
+}
