@@ -10,7 +10,6 @@ use clap::Parser;
 use keyshim_tests::campaign::{Plan, Tally, run};
 use keyshim_tests::differential::{Verdict, compare_core, record, rerecord};
 use keyshim_tests::script;
-use keyshim_tests::workload::Abilities;
 use keyshim_tests::world::actor::{Road, actor_program};
 use keyshim_tests::world::kernel;
 use keyshim_tests::world::upcall::Stage;
@@ -80,8 +79,7 @@ fn main() -> Result<ExitCode> {
         histories: options.histories,
         steps: options.steps,
         workers: options.workers,
-        // The broker starts no helper.
-        abilities: Abilities { upcalls: !options.preload, ..kernel::abilities()? },
+        abilities: kernel::abilities()?,
         core: !options.no_core && !options.itself,
         second,
         actor: actor_program()?,

@@ -12,9 +12,12 @@ use crate::under_keyshim;
 
 const MODES: [&str; 2] = ["preload", "seccomp"];
 
+/// A test, in one mode.
+type Test = fn(&str) -> Result<()>;
+
 /// The tests of this file.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn(&str) -> Result<()>); 9] = [
+    let tests: [(&str, Test); 9] = [
         ("begins_as_the_kernels", begins_as_the_kernels),
         ("one_helper_for_many", one_helper_for_many),
         ("so_many_at_once", so_many_at_once),
