@@ -47,14 +47,12 @@ const fn absent(number: u32, name: &'static str, why: &'static str) -> Operation
     Operation { number: Some(number), name, file: "", support: Support::Absent(why) }
 }
 
-const NO_CALLOUT: &str = "a key that is not found is ENOKEY: no helper is called";
-const NO_AUTHORITY: &str = "nobody has authority, because no helper is called";
 const NO_ASYMMETRIC: &str = "there is no asymmetric type";
 
 /// Every operation that Linux 6 knows, in the order of numbers.
 pub const OPERATIONS: [Operation; 35] = [
     call("add_key", "add_key", Support::Full),
-    call("request_key", "request_key", Support::Partial(NO_CALLOUT)),
+    call("request_key", "request_key", Support::Full),
     full(op::GET_KEYRING_ID, "KEYCTL_GET_KEYRING_ID", "get_keyring_id"),
     full(op::JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING", "join_session_keyring"),
     full(op::UPDATE, "KEYCTL_UPDATE", "update"),
@@ -67,15 +65,15 @@ pub const OPERATIONS: [Operation; 35] = [
     full(op::UNLINK, "KEYCTL_UNLINK", "unlink"),
     full(op::SEARCH, "KEYCTL_SEARCH", "search"),
     full(op::READ, "KEYCTL_READ", "read"),
-    partial(op::INSTANTIATE, "KEYCTL_INSTANTIATE", "instantiate", NO_AUTHORITY),
-    partial(op::NEGATE, "KEYCTL_NEGATE", "reject", NO_AUTHORITY),
+    full(op::INSTANTIATE, "KEYCTL_INSTANTIATE", "instantiate"),
+    full(op::NEGATE, "KEYCTL_NEGATE", "reject"),
     full(op::SET_REQKEY_KEYRING, "KEYCTL_SET_REQKEY_KEYRING", "set_reqkey_keyring"),
     full(op::SET_TIMEOUT, "KEYCTL_SET_TIMEOUT", "set_timeout"),
-    partial(op::ASSUME_AUTHORITY, "KEYCTL_ASSUME_AUTHORITY", "assume_authority", NO_AUTHORITY),
+    full(op::ASSUME_AUTHORITY, "KEYCTL_ASSUME_AUTHORITY", "assume_authority"),
     full(op::GET_SECURITY, "KEYCTL_GET_SECURITY", "get_security"),
     full(op::SESSION_TO_PARENT, "KEYCTL_SESSION_TO_PARENT", "session_to_parent"),
-    partial(op::REJECT, "KEYCTL_REJECT", "reject", NO_AUTHORITY),
-    partial(op::INSTANTIATE_IOV, "KEYCTL_INSTANTIATE_IOV", "instantiate", NO_AUTHORITY),
+    full(op::REJECT, "KEYCTL_REJECT", "reject"),
+    full(op::INSTANTIATE_IOV, "KEYCTL_INSTANTIATE_IOV", "instantiate"),
     full(op::INVALIDATE, "KEYCTL_INVALIDATE", "invalidate"),
     full(op::GET_PERSISTENT, "KEYCTL_GET_PERSISTENT", "get_persistent"),
     absent(op::DH_COMPUTE, "KEYCTL_DH_COMPUTE", "no Diffie-Hellman yet"),

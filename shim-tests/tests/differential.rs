@@ -48,8 +48,11 @@ fn main() -> Result<()> {
         histories: core.histories.div_ceil(8),
         ..core.clone()
     };
-    let through = |road: Result<Road>, abilities| {
-        Plan { core: false, second: road.ok(), abilities, ..core.clone() }
+    let through = |road: Result<Road>, abilities| Plan {
+        core: false,
+        second: road.ok(),
+        abilities,
+        ..core.clone()
     };
     let preload = through(preload, core.abilities);
     // That a trapped call waits, and is not on its way to a helper, only time tells: histories
