@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use keyshim_abi::Errno;
 use keyshim_abi::frame::encode_reply_head;
 use keyshim_abi::reply::Answer;
-use keyshim_keys::{Data, UpcallId};
+use keyshim_keys::{Data, Made, UpcallId};
 
 use crate::fault::CutOff;
 use crate::housekeeping::Note;
@@ -67,6 +67,13 @@ impl Server {
     /// The helper of an upcall has ended.
     pub(crate) fn upcall_exited(&self, upcall: UpcallId) {
         self.domain().upcall_exited(upcall);
+        self.notes.leave(Note::Collect);
+        self.deliver();
+    }
+
+    /// What an upcall was for has been made without a helper.
+    pub(crate) fn upcall_made(&self, upcall: UpcallId, made: Made) {
+        self.domain().upcall_made(upcall, made);
         self.notes.leave(Note::Collect);
         self.deliver();
     }

@@ -161,7 +161,7 @@ impl Server {
             subscription.feed().serve(&server);
         }
         if let Some((calling, surroundings)) = rules.helpers {
-            let _ = server.helpers.set(Helpers::new(&server, calling, surroundings));
+            let _ = server.helpers.set(Helpers::new(&server, calling, surroundings)?);
         }
         Ok(server)
     }

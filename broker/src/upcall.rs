@@ -8,19 +8,22 @@
 mod helper;
 mod output;
 mod place;
+mod rules;
 mod spawn;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use keyshim_abi::Errno;
-use keyshim_keys::{Upcall, UpcallId};
+use keyshim_keys::{Made, Upcall, UpcallId};
 use once_cell::sync::OnceCell;
 pub(crate) use place::Home;
+use rules::{Deed, Rules};
 
 use crate::address::Address;
+use crate::fault::Fault;
 use crate::proc;
 use crate::run::library::{self, Library};
 use crate::server::{self, Server};
@@ -44,8 +47,10 @@ const ANCESTORS_MAX: usize = 64;
 /// How a domain's helpers are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Calling {
-    /// The program, by an absolute path.
-    pub(crate) program: PathBuf,
+    /// The program, by an absolute path; nobody makes what no rule does without one.
+    pub(crate) program: Option<PathBuf>,
+    /// The file of the rules that come before it.
+    pub(crate) handlers: Option<PathBuf>,
     /// How long it may take; for ever if nobody says.
     pub(crate) time_max: Option<Duration>,
     /// How many may run at once.
@@ -56,7 +61,8 @@ impl Default for Calling {
     /// As the kernel calls, within bounds.
     fn default() -> Calling {
         Calling {
-            program: REQUEST_KEY.into(),
+            program: Some(REQUEST_KEY.into()),
+            handlers: None,
             time_max: Some(Duration::from_secs(TIME_MAX_S)),
             at_once_max: AT_ONCE_MAX,
         }
@@ -95,6 +101,8 @@ struct Job {
     upcall: Upcall,
     requester: Option<Requester>,
     depth: usize,
+    /// What a rule says about it, and how much later.
+    said: Option<(Deed, Duration)>,
 }
 
 #[derive(Default)]
@@ -130,6 +138,7 @@ impl Crew {
 pub(crate) struct Helpers {
     server: Weak<Server>,
     calling: Calling,
+    rules: Rules,
     surroundings: Surroundings,
     /// Where they begin unless their requester has a better place.
     pub(crate) home: OnceCell<Home>,
@@ -142,10 +151,12 @@ impl Helpers {
         server: &Arc<Server>,
         calling: Calling,
         surroundings: Surroundings,
-    ) -> Arc<Helpers> {
+    ) -> Result<Arc<Helpers>, Fault> {
         let server = Arc::downgrade(server);
+        let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
-        Arc::new(Helpers { server, calling, surroundings, home, crew: Mutex::default() })
+        let crew = Mutex::default();
+        Ok(Arc::new(Helpers { server, calling, rules, surroundings, home, crew }))
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -155,9 +166,17 @@ impl Helpers {
     /// Has a helper make a key. Never waits.
     pub(crate) fn call_out(self: &Arc<Helpers>, upcall: Upcall, requester: Option<Requester>) {
         let id = upcall.id;
+        let said = self.rules.decide(&upcall);
+        if let Some(made) = said.and_then(|said| made_at_once(said, &upcall)) {
+            return self.finish(id, made);
+        }
+        let said = said.map(|(deed, delay)| (deed.clone(), delay));
+        if said.is_none() && self.calling.program.is_none() {
+            return self.fail(id, Errno::ENOKEY);
+        }
         let mut crew = self.crew();
         let depth = crew.depth(requester.as_ref());
-        let job = Job { upcall, requester, depth };
+        let job = Job { upcall, requester, depth, said };
         let has_turn = match depth {
             0 => crew.running.len() - crew.nested() < self.calling.at_once_max,
             _ if depth > DEPTH_MAX || crew.nested() >= NESTED_MAX => {
@@ -193,12 +212,20 @@ impl Helpers {
     fn work(&self, mut job: Job) {
         loop {
             let id = job.upcall.id;
+            if let Some((_, delay)) = &job.said {
+                std::thread::sleep(*delay);
+            }
             let Some(server) = self.server.upgrade() else { return };
-            let outcome = helper::live(self, &server, &job);
+            let made = job.said.as_ref().and_then(|(deed, _)| rules::made(deed, &job.upcall));
+            let outcome = match made {
+                Some(made) => Ok(Some(made)),
+                None => helper::live(self, &server, &job).map(|()| None),
+            };
             // Before the requester hears of it: its next helper is none of this one's.
             let next = self.leave(id, job.depth);
             match outcome {
-                Ok(()) => server.upcall_exited(id),
+                Ok(Some(made)) => server.upcall_made(id, made),
+                Ok(None) => server.upcall_exited(id),
                 Err(errno) => server.upcall_failed(id, errno),
             }
             match next {
@@ -227,9 +254,30 @@ impl Helpers {
         Some(next)
     }
 
+    /// The program that makes the key of a job.
+    fn program<'a>(&'a self, job: &'a Job) -> Option<&'a Path> {
+        match &job.said {
+            Some((Deed::Program(program), _)) => Some(program),
+            _ => self.calling.program.as_deref(),
+        }
+    }
+
+    fn finish(&self, id: UpcallId, made: Made) {
+        if let Some(server) = self.server.upgrade() {
+            server.upcall_made(id, made);
+        }
+    }
+
     fn fail(&self, id: UpcallId, errno: Errno) {
         if let Some(server) = self.server.upgrade() {
             server.upcall_failed(id, errno);
         }
     }
+}
+
+/// What a rule makes without anybody's help, and without delay.
+fn made_at_once((deed, delay): (&Deed, Duration), upcall: &Upcall) -> Option<Made> {
+    // A file may be anywhere, and slow.
+    let is_at_hand = delay.is_zero() && !matches!(deed, Deed::PayloadFile(_));
+    if is_at_hand { rules::made(deed, upcall) } else { None }
 }

@@ -11,7 +11,7 @@ use crossbeam::queue::SegQueue;
 use keyshim_abi::Errno;
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::reply::Answer;
-use keyshim_keys::{CallId, Data, Effect, TaskEvent, Upcall, UpcallId};
+use keyshim_keys::{CallId, Data, Effect, Made, TaskEvent, Upcall, UpcallId};
 
 use crate::descent::Lineage;
 use crate::domain::Domain;
@@ -213,6 +213,12 @@ impl Domain {
     pub(crate) fn upcall_exited(&mut self, upcall: UpcallId) {
         self.sweep();
         self.service.upcall_exited(host::now(), upcall);
+        self.take_deeds();
+    }
+
+    /// What an upcall was for has been made without a helper.
+    pub(crate) fn upcall_made(&mut self, upcall: UpcallId, made: Made) {
+        self.service.finish_upcall(host::now(), upcall, made);
         self.take_deeds();
     }
 

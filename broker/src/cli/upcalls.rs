@@ -15,7 +15,7 @@ pub(crate) struct UpcallArguments {
     /// /sbin/request-key
     #[arg(long, value_name = "PROGRAM", default_value = REQUEST_KEY, value_parser = parse_program)]
     pub(crate) request_key: PathBuf,
-    /// Call nobody: what is requested and not found is ENOKEY
+    /// Call no program: what is requested and not found is ENOKEY
     #[arg(long)]
     pub(crate) no_upcall: bool,
     #[command(flatten)]
@@ -35,6 +35,11 @@ pub(crate) struct AgentUpcallArguments {
 
 #[derive(Debug, Args)]
 struct Bounds {
+    /// Rules that come before the program: which key is made of what, by which program, or
+    /// refused (TOML; see docs/HANDLERS.md)
+    #[arg(long, value_name = "FILE")]
+    handlers: Option<PathBuf>,
+
     /// How long that program may take, after which it is killed; 0 for as long as it likes
     #[arg(long, value_name = "SECONDS", default_value_t = TIME_MAX_S)]
     upcall_timeout: u64,
@@ -44,24 +49,30 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn calling(&self, program: PathBuf) -> Calling {
+    fn calling(self, program: Option<PathBuf>) -> Option<Calling> {
+        if program.is_none() && self.handlers.is_none() {
+            return None;
+        }
+        // A broker that is started for others begins in another directory.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let time_max = Some(self.upcall_timeout).filter(|&time_s| time_s != 0);
         let time_max = time_max.map(Duration::from_secs);
-        Calling { program, time_max, at_once_max: self.upcalls_at_once }
+        let handlers = self.handlers.map(whole);
+        Some(Calling { program, handlers, time_max, at_once_max: self.upcalls_at_once })
     }
 }
 
 impl UpcallArguments {
     /// How helpers are called, if they are.
     pub(crate) fn calling(self) -> Option<Calling> {
-        (!self.no_upcall).then(|| self.bounds.calling(self.request_key))
+        self.bounds.calling(Some(self.request_key).filter(|_| !self.no_upcall))
     }
 }
 
 impl AgentUpcallArguments {
     /// How helpers are called, if they are.
     pub(crate) fn calling(self) -> Option<Calling> {
-        self.request_key.map(|program| self.bounds.calling(program))
+        self.bounds.calling(self.request_key)
     }
 }
 
@@ -69,14 +80,19 @@ impl AgentUpcallArguments {
 pub(crate) fn as_arguments(calling: Option<&Calling>) -> Vec<OsString> {
     let Some(calling) = calling else { return vec!["--no-upcall".into()] };
     let time_s = calling.time_max.map_or(0, |time| time.as_secs());
-    vec![
-        "--request-key".into(),
-        calling.program.clone().into_os_string(),
-        "--upcall-timeout".into(),
-        time_s.to_string().into(),
-        "--upcalls-at-once".into(),
-        calling.at_once_max.to_string().into(),
-    ]
+    let mut arguments: Vec<OsString> = match &calling.program {
+        Some(program) => vec!["--request-key".into(), program.into()],
+        None => vec!["--no-upcall".into()],
+    };
+    if let Some(handlers) = &calling.handlers {
+        arguments.extend(["--handlers".into(), handlers.into()]);
+    }
+    let bounds = [
+        ("--upcall-timeout", time_s.to_string()),
+        ("--upcalls-at-once", calling.at_once_max.to_string()),
+    ];
+    arguments.extend(bounds.into_iter().flat_map(|(name, value)| [name.into(), value.into()]));
+    arguments
 }
 
 /// A helper begins in the directory /.

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -34,9 +35,10 @@ const ENVIRONMENT: [&str; 2] = ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
 
 /// Runs a helper to its end. The error is why it could not be started.
 pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result<(), Errno> {
+    let program = helpers.program(job).ok_or(Errno::ENOKEY)?;
     let (output, theirs) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(cannot)?;
-    let held = begin(helpers, server, job, &theirs)?;
+    let held = begin(helpers, server, job, program, &theirs)?;
     drop(theirs);
     helpers.note_started(job.upcall.id, held.pid);
     let pidfd = held.pidfd.try_clone().map_err(|_| Errno::ENOMEM)?;
@@ -45,7 +47,7 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
         return Ok(());
     }
     if let Err(errno) = held.let_go() {
-        tracing::warn!(program = %helpers.calling.program.display(), %errno, "no helper");
+        tracing::warn!(program = %program.display(), %errno, "no helper");
         await_end(&held, None, None);
         return Err(Errno::new(errno as i32).unwrap_or(Errno::ENOKEY));
     }
@@ -62,6 +64,7 @@ fn begin(
     helpers: &Helpers,
     server: &Arc<Server>,
     job: &Job,
+    program: &Path,
     output: &OwnedFd,
 ) -> Result<Held, Errno> {
     let requester = job.requester.as_ref();
@@ -79,8 +82,8 @@ fn begin(
         .transpose()
         .map_err(|fault| told(&fault))?;
     let start = Start {
-        program: c_string(helpers.calling.program.as_os_str())?,
-        arguments: arguments(helpers, job)?,
+        program: c_string(program.as_os_str())?,
+        arguments: arguments(program, job)?,
         environment: environment(helpers, !is_all)?,
         filter: filter.map(|program| (program, Terms::USUAL)),
         join: match requester.filter(|_| !joined.is_empty()) {
@@ -111,8 +114,8 @@ fn refused(held: &Held, errno: System) -> Errno {
     Errno::ENOKEY
 }
 
-fn arguments(helpers: &Helpers, job: &Job) -> Result<Vec<CString>, Errno> {
-    let program = c_string(helpers.calling.program.as_os_str());
+fn arguments(program: &Path, job: &Job) -> Result<Vec<CString>, Errno> {
+    let program = c_string(program.as_os_str());
     let rest = job.upcall.arguments().into_iter();
     std::iter::once(program).chain(rest.map(|text| c_string(OsStr::new(&text)))).collect()
 }

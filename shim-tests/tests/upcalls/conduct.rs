@@ -17,7 +17,7 @@ type Test = fn(&str) -> Result<()>;
 
 /// The tests of this file.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 11] = [
         ("begins_as_the_kernels", begins_as_the_kernels),
         ("one_helper_for_many", one_helper_for_many),
         ("so_many_at_once", so_many_at_once),
@@ -27,6 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("nobody_is_called", nobody_is_called),
         ("cannot_be_started", cannot_be_started),
         ("leaves_nothing", leaves_nothing),
+        ("rules_come_before_helpers", rules_come_before_helpers),
+        ("wrong_rules_are_told", wrong_rules_are_told),
     ];
     let both = tests.into_iter().flat_map(|test| MODES.map(|mode| (test, mode)));
     both.map(|((name, test), mode)| {
@@ -222,4 +224,55 @@ fn leaves_nothing(mode: &str) -> Result<()> {
     let lines: Vec<&str> = printed.lines().collect();
     ensure!(lines.len() >= 3 && lines[0] == lines[1] && lines[2] == "0", "{printed}");
     Ok(())
+}
+
+const RULES: &str = "
+[[rule]]
+type = 'user'
+description = 'ticket:*'
+payload = '%d for %u: %c'
+delay_ms = 300
+[[rule]]
+description = 'refused:*'
+error = 'EKEYREJECTED'
+timeout_s = 1
+[[rule]]
+description = 'empty'
+payload = ''
+[[rule]]
+description = 'gone'
+negative = true
+";
+
+fn rules_come_before_helpers(mode: &str) -> Result<()> {
+    let file = scratch(&format!("rules-{mode}"))?;
+    std::fs::write(&file, RULES)?;
+    let options = ["--handlers", file.to_str().context("a path")?];
+    let text = "exec 2>&1; want() { keyctl request2 user \"$@\" @s >/dev/null; }
+        want ticket:a/b host; keyctl print %user:ticket:a/b
+        want refused:x y; want refused:x y; want empty y; want gone y; want other y
+        sleep 2; want refused:x y; keyctl print %user:other";
+    let text = format!("keyctl session - sh -c '{text}' 2>/dev/null");
+    let begun = Instant::now();
+    let printed = shell(mode, &options, MAKES, &text)?;
+    ensure!(begun.elapsed() > Duration::from_millis(2300), "nothing was put off");
+    let uid = nix::unistd::getuid();
+    let refused = "request_key: Key was rejected by service\n";
+    let expected = format!(
+        "ticket:a/b for {uid}: host\n{refused}{refused}request_key: Invalid argument\n\
+         request_key: Required key not available\n{refused}made by the helper\n"
+    );
+    ensure!(printed == expected, "{printed}");
+    Ok(std::fs::remove_file(file)?)
+}
+
+fn wrong_rules_are_told(mode: &str) -> Result<()> {
+    let file = scratch(&format!("wrong-{mode}"))?;
+    std::fs::write(&file, "[[rule]]\npaylod = 'x'\n")?;
+    let mut command = under_keyshim(mode)?;
+    let output = run(command.arg("--handlers").arg(&file).args(["--", "echo", "begun"]))?;
+    let printed = told(&output);
+    ensure!(output.status.code() == Some(125) && !printed.contains("begun"), "{printed}");
+    ensure!(printed.contains("line 2") && printed.contains("payload_file"), "{printed}");
+    Ok(std::fs::remove_file(file)?)
 }
