@@ -21,6 +21,7 @@ use keyshim_keys::{Made, Upcall, UpcallId};
 use once_cell::sync::OnceCell;
 pub(crate) use place::Home;
 use rules::{Deed, Rules};
+use spawn::Forker;
 
 use crate::address::Address;
 use crate::fault::Fault;
@@ -140,6 +141,7 @@ pub(crate) struct Helpers {
     calling: Calling,
     rules: Rules,
     surroundings: Surroundings,
+    forker: Forker,
     /// Where they begin unless their requester has a better place.
     pub(crate) home: OnceCell<Home>,
     crew: Mutex<Crew>,
@@ -155,8 +157,8 @@ impl Helpers {
         let server = Arc::downgrade(server);
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
-        let crew = Mutex::default();
-        Ok(Arc::new(Helpers { server, calling, rules, surroundings, home, crew }))
+        let (forker, crew) = (Forker::start()?, Mutex::default());
+        Ok(Arc::new(Helpers { server, calling, rules, surroundings, forker, home, crew }))
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {

@@ -20,14 +20,14 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::output::Output;
-use super::spawn::{self, Held, Start};
+use super::spawn::{Held, Start};
 use super::{Helpers, Job, place};
-use crate::fault::Fault;
+use crate::fault::{CutOff, Fault};
 use crate::run::library::PRELOAD;
 use crate::run::spawn::SOCKET;
 use crate::server::Server;
 use crate::supervisor::notify::Terms;
-use crate::supervisor::{Supervisor, channel, filter};
+use crate::supervisor::{Supervisor, filter};
 use crate::waits::Requester;
 
 /// What the kernel gives its helper.
@@ -41,10 +41,11 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
     let held = begin(helpers, server, job, program, &theirs)?;
     drop(theirs);
     helpers.note_started(job.upcall.id, held.pid);
-    let pidfd = held.pidfd.try_clone().map_err(|_| Errno::ENOMEM)?;
-    if let Err(reason) = server.upcall_started(job.upcall.id, held.pid, pidfd) {
+    let started = held.pidfd.try_clone().map_err(|_| CutOff::Gone);
+    let started = started.and_then(|own| server.upcall_started(job.upcall.id, held.pid, own));
+    if let Err(reason) = started {
         tracing::warn!(key = %job.upcall.key, "a helper vanished: {reason}");
-        return Ok(());
+        return Err(given_up(&held, Errno::ENOKEY));
     }
     if let Err(errno) = held.let_go() {
         tracing::warn!(program = %program.display(), %errno, "no helper");
@@ -92,26 +93,24 @@ fn begin(
         },
         output: output.as_fd(),
     };
-    let held = spawn::fork_held(&start).map_err(cannot)?;
-    if start.filter.is_some() {
-        match channel::awaited(&held.channel) {
-            Some(channel::Word::Installed(listener)) => {
-                Supervisor::start(server, listener).map_err(|fault| told(&fault))?;
-            }
-            Some(channel::Word::Refused(_)) if !is_all => {}
-            Some(channel::Word::Refused(errno)) => return Err(refused(&held, errno)),
-            _ => return Err(refused(&held, System::ECHILD)),
-        }
+    let mut held = helpers.forker.fork_held(start).map_err(cannot)?;
+    match held.listener.take() {
+        Some(listener) => match Supervisor::start(server, listener) {
+            Ok(()) => Ok(held),
+            Err(fault) => Err(given_up(&held, told(&fault))),
+        },
+        // Without its filter it would ask the kernel's own service.
+        None if is_all => Err(given_up(&held, Errno::ENOKEY)),
+        None => Ok(held),
     }
-    Ok(held)
 }
 
-/// Without its filter the helper would ask the kernel's own service.
-fn refused(held: &Held, errno: System) -> Errno {
-    tracing::warn!(%errno, "no helper: its calls cannot be caught");
+/// Ends a helper before its program.
+fn given_up(held: &Held, errno: Errno) -> Errno {
+    tracing::warn!(pid = held.pid, "no helper: its calls cannot be caught");
     held.kill();
     await_end(held, None, None);
-    Errno::ENOKEY
+    errno
 }
 
 fn arguments(program: &Path, job: &Job) -> Result<Vec<CString>, Errno> {

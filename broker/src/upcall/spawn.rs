@@ -1,20 +1,27 @@
 //! Forking a helper, held back until the domain knows it, and executing its program.
 //!
-//! Between fork and execve the child makes system calls and nothing else: this process
-//! has other threads, and what they held at the fork nobody lets go of in the child.
+//! Between fork and execve the child makes system calls and nothing else: what it changed in
+//! memory, or left locked there, would stay so.
 #![allow(unsafe_code)] // fork, and what may follow it; each block states what makes it sound
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use crossbeam::channel::{Sender, bounded};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use seccompiler::BpfProgram;
 
-use crate::supervisor::channel;
+use crate::fault::Fault;
+use crate::server;
+use crate::supervisor::channel::{self, Listener};
 use crate::supervisor::notify::{self, Terms};
 
 /// Numbers of descriptors in the child: behind them is nothing.
@@ -26,6 +33,9 @@ const OUT_OF_THE_WAY: RawFd = 16;
 
 /// What the kernel lets a process have open that it starts itself.
 const DESCRIPTORS_MAX: libc::rlim_t = 1024;
+
+/// Bytes of the stack that a child has before its program.
+const STACK_LEN: usize = 128 * 1024;
 
 /// Everything about a helper that is decided before it is forked.
 pub(super) struct Start<'a> {
@@ -44,36 +54,71 @@ pub(super) struct Start<'a> {
 pub(super) struct Held {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
-    /// Over which it says what went wrong; closed by its execve.
-    pub(super) channel: OwnedFd,
+    /// The listener of its filter, if it has one.
+    pub(super) listener: Option<Listener>,
+    channel: OwnedFd,
 }
 
-/// Forks. The child is ready but for its filter's listener, which it sends first.
-pub(super) fn fork_held(start: &Start<'_>) -> Result<Held, Errno> {
-    let null = nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDONLY, Mode::empty())?;
-    let (ours, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
-    let requester = start.join.map(|(pidfd, _)| high(pidfd)).transpose()?;
-    let child = Child {
-        null: high(null.as_fd())?,
-        output: high(start.output)?,
-        channel: high(theirs.as_fd())?,
-        requester,
-        arguments: pointers(&start.arguments),
-        environment: pointers(&start.environment),
-    };
-    drop(theirs);
-    let mut pidfd: RawFd = -1;
-    let flags = (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_long;
-    // SAFETY: without CLONE_VM this is fork: the child has memory of its own, and goes
-    // on here with the same stack. The kernel writes one number to `pidfd`.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
-    match Errno::result(pid)? {
-        0 => child.become_helper(start),
-        pid => {
-            // SAFETY: the call succeeded, so the number is a new descriptor that only we
-            // know.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Held { pid: pid as u32, pidfd, channel: ours })
+/// The thread that forks. Children have its memory until they execute their program
+/// (as of vfork(2)), which spares them a copy; so it stands still meanwhile, and others
+/// talk to the child.
+pub(super) struct Forker(Sender<Order>);
+
+struct Order {
+    child: Child,
+    answer: Arc<ForkAnswer>,
+}
+
+/// What the kernel says of a child, written before the child runs.
+#[derive(Default)]
+struct ForkAnswer {
+    pidfd: AtomicI32,
+    errno: AtomicI32,
+}
+
+impl Forker {
+    /// Starts the thread. It ends with its owner.
+    pub(super) fn start() -> Result<Forker, Fault> {
+        let (orders, taken) = bounded::<Order>(1);
+        server::spawn("forks".into(), move || {
+            let mut stack = vec![0u128; STACK_LEN / size_of::<u128>()];
+            taken.into_iter().for_each(|order| fork(&order, &mut stack));
+        })?;
+        Ok(Forker(orders))
+    }
+
+    /// Forks a helper, which then is ready but for a word from us.
+    pub(super) fn fork_held(&self, start: Start<'_>) -> Result<Held, Errno> {
+        let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
+        let child = Child::of(start, &theirs)?;
+        drop(theirs);
+        let answer = Arc::new(ForkAnswer { pidfd: AtomicI32::new(-1), ..ForkAnswer::default() });
+        let order = Order { child, answer: Arc::clone(&answer) };
+        self.0.send(order).map_err(|_| Errno::ESRCH)?;
+        let mut listener = None;
+        let said = loop {
+            match channel::awaited(&channel) {
+                Some(channel::Word::Installed(its)) => listener = Some(its),
+                Some(channel::Word::Refused(errno)) => {
+                    tracing::info!(%errno, "a helper has no filter");
+                }
+                Some(channel::Word::Returned(value)) => break value,
+                None => break -i64::from(answer.errno.load(Ordering::Acquire)),
+            }
+        };
+        let raw = answer.pidfd.load(Ordering::Acquire);
+        if raw < 0 {
+            return Err(Errno::from_raw(-said as i32));
+        }
+        // SAFETY: the kernel has made it for us before the child ran, which has spoken
+        // or ended since, and nobody else knows of it.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+        match u32::try_from(said) {
+            Ok(pid) if pid != 0 => Ok(Held { pid, pidfd, listener, channel }),
+            _ => {
+                let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+                Err(Errno::from_raw(-said as i32))
+            }
         }
     }
 }
@@ -83,10 +128,37 @@ impl Held {
     pub(super) fn let_go(&self) -> Result<(), Errno> {
         send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)?;
         match channel::awaited(&self.channel) {
-            Some(channel::Word::Returned(errno)) => Err(Errno::from_raw(errno as i32)),
+            Some(channel::Word::Returned(value)) => Err(Errno::from_raw(-value as i32)),
             // Its end was closed by execve, or by its own end.
             _ => Ok(()),
         }
+    }
+}
+
+/// Forks one child, and returns when it has executed its program or ended.
+fn fork(order: &Order, stack: &mut [u128]) {
+    extern "C" fn become_helper(child: *mut c_void) -> c_int {
+        // SAFETY: it is the child of the order, which lives as long as the forking thread
+        // stands still.
+        let child = unsafe { &*child.cast::<Child>() };
+        child.become_helper()
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: the stack is the child's alone, and it grows down from there. The calling thread
+    // stands still until the child has executed a program or ended, so that the child may
+    // use all memory that it uses, thread-local memory too. The kernel writes one number
+    // to `pidfd`, which is as large.
+    let pid = unsafe {
+        libc::clone(
+            become_helper,
+            stack.as_mut_ptr_range().end.cast(),
+            flags,
+            (&raw const order.child).cast_mut().cast(),
+            order.answer.pidfd.as_ptr(),
+        )
+    };
+    if pid < 0 {
+        order.answer.errno.store(Errno::last_raw(), Ordering::Release);
     }
 }
 
@@ -96,34 +168,62 @@ fn high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// As execve wants them: they live as long as what they point to.
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    let all = strings.iter().map(|string| string.as_ptr());
-    all.chain(std::iter::once(std::ptr::null())).collect()
-}
-
-/// What the child needs, made before the fork because it cannot allocate.
+/// What the child needs, made before the fork because it shall not allocate.
 struct Child {
     null: OwnedFd,
     output: OwnedFd,
     channel: OwnedFd,
-    requester: Option<OwnedFd>,
-    arguments: Vec<*const c_char>,
-    environment: Vec<*const c_char>,
+    join: Option<(OwnedFd, CloneFlags)>,
+    filter: Option<(BpfProgram, Terms)>,
+    program: CString,
+    arguments: Pointers,
+    environment: Pointers,
+}
+
+/// Strings as execve wants them: pointers with a null behind, and what they point to.
+struct Pointers {
+    raw: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+// SAFETY: the pointers are to the strings beside them, which nobody changes.
+unsafe impl Send for Pointers {}
+
+impl Pointers {
+    fn to(strings: Vec<CString>) -> Pointers {
+        let all = strings.iter().map(|string| string.as_ptr());
+        Pointers { raw: all.chain(std::iter::once(std::ptr::null())).collect(), _strings: strings }
+    }
 }
 
 impl Child {
+    fn of(start: Start<'_>, channel: &OwnedFd) -> Result<Child, Errno> {
+        let null =
+            nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let join = start.join.map(|(whose, what)| high(whose).map(|whose| (whose, what)));
+        Ok(Child {
+            null: high(null.as_fd())?,
+            output: high(start.output)?,
+            channel: high(channel.as_fd())?,
+            join: join.transpose()?,
+            filter: start.filter,
+            program: start.program,
+            arguments: Pointers::to(start.arguments),
+            environment: Pointers::to(start.environment),
+        })
+    }
+
     /// The rest of the child's life before its program.
-    fn become_helper(&self, start: &Start<'_>) -> ! {
-        let errno = match self.prepare(start) {
+    fn become_helper(&self) -> ! {
+        let errno = match self.prepare() {
             Ok(()) => {
                 // SAFETY: path and both lists end with a NUL or null, and live; the
                 // kernel copies them.
                 unsafe {
                     libc::execve(
-                        start.program.as_ptr(),
-                        self.arguments.as_ptr(),
-                        self.environment.as_ptr(),
+                        self.program.as_ptr(),
+                        self.arguments.raw.as_ptr(),
+                        self.environment.raw.as_ptr(),
                     )
                 };
                 Errno::last()
@@ -132,15 +232,15 @@ impl Child {
         };
         // SAFETY: the descriptor is open in this process until its end.
         let channel = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
-        let _ = channel::send_value(channel, errno as i64);
+        let _ = channel::send_value(channel, -(errno as i64));
         // SAFETY: ends this process without running anything of the parent's.
         unsafe { libc::_exit(127) }
     }
 
-    fn prepare(&self, start: &Start<'_>) -> Result<(), Errno> {
+    fn prepare(&self) -> Result<(), Errno> {
         self.arrange_descriptors()?;
         leave_behind();
-        if let Some((_, namespaces)) = start.join {
+        if let Some((_, namespaces)) = self.join {
             // SAFETY: the descriptor is open in this process until its end.
             let requester = unsafe { BorrowedFd::borrow_raw(REQUESTER) };
             setns(requester, namespaces)?;
@@ -151,7 +251,7 @@ impl Child {
         nix::unistd::chdir(c"/")?;
         // SAFETY: the descriptor is open in this process until its end.
         let channel = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
-        if let Some((program, terms)) = &start.filter {
+        if let Some((program, terms)) = &self.filter {
             match notify::install(program, *terms) {
                 Ok((listener, installed)) => {
                     notify::send_listener(channel, listener.as_fd(), installed)?;
@@ -159,6 +259,8 @@ impl Child {
                 Err(errno) => channel::send_refusal(channel, errno)?,
             }
         }
+        die_with_the_broker();
+        channel::send_value(channel, i64::from(nix::unistd::getpid().as_raw()))?;
         let mut word = [0; 1];
         match recv(CHANNEL, &mut word, MsgFlags::empty())? {
             // Whoever would let it go has gone.
@@ -170,13 +272,13 @@ impl Child {
     fn arrange_descriptors(&self) -> Result<(), Errno> {
         let placed = [(&self.null, 0, 0), (&self.output, 1, 0), (&self.output, 2, 0)];
         let kept = [(&self.channel, CHANNEL, libc::O_CLOEXEC)];
-        let requester = self.requester.iter().map(|fd| (fd, REQUESTER, libc::O_CLOEXEC));
+        let requester = self.join.iter().map(|(fd, _)| (fd, REQUESTER, libc::O_CLOEXEC));
         for (fd, number, flags) in placed.into_iter().chain(kept).chain(requester) {
             // SAFETY: the call takes integers; what stood under the number belonged to the
             // parent's copy, which this process never uses.
             Errno::result(unsafe { libc::dup3(fd.as_raw_fd(), number, flags) })?;
         }
-        let first = if self.requester.is_some() { FIRST_UNUSED } else { REQUESTER };
+        let first = if self.join.is_some() { FIRST_UNUSED } else { REQUESTER };
         // SAFETY: as above; nothing here uses any descriptor beyond.
         let raw = unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) };
         Errno::result(raw).map(drop)
@@ -202,9 +304,14 @@ fn leave_behind() {
             limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS_MAX);
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
-        // It ends with the broker, whose keys it was to make.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
+}
+
+/// After every change of ids, by which the kernel forgets it. The forking thread lives as
+/// long as the broker.
+fn die_with_the_broker() {
+    // SAFETY: the call takes integers and touches no memory of ours.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
 /// Becomes the root of the user namespace that was joined, where there is one.
