@@ -35,7 +35,6 @@ fn main() -> Result<()> {
     if let ["keep", socket, actor] = words[..] {
         return stand_in::keep(socket, actor);
     }
-    heed_signals()?;
     let line: RawFd = match words[..] {
         ["helper", socket, real, ref arguments @ ..] => match helper::line(socket, arguments)? {
             Some(line) => line,
@@ -44,6 +43,8 @@ fn main() -> Result<()> {
         [number] => number.parse().context("the descriptor of the line")?,
         _ => off_standard_input()?,
     };
+    // Not before: the real program waits for its children.
+    heed_signals()?;
     // SAFETY: the orchestrator, or this program before exec, gave us this descriptor.
     serve(unsafe { UnixStream::from_raw_fd(line) })
 }
