@@ -78,12 +78,7 @@ impl View {
 impl KeyService {
     /// The key of that serial as this caller sees it, in whatever state. ENOKEY when there
     /// is none.
-    pub fn view(
-        &mut self,
-        now: Now,
-        caller: &Caller<'_>,
-        serial: Serial,
-    ) -> Result<View, Errno> {
+    pub fn view(&mut self, now: Now, caller: &Caller<'_>, serial: Serial) -> Result<View, Errno> {
         let call = Call::new(now, CallId(u64::MAX), caller);
         self.refresh_ids(&call);
         let ix = self.store.find(serial).ok_or(Errno::ENOKEY)?;
@@ -135,9 +130,7 @@ fn standing(key: &Key, now: Now) -> Standing {
         Err(Errno::ENOKEY) => Standing::Invalidated,
         Err(Errno::EKEYREVOKED) => Standing::Revoked,
         Err(_) => Standing::Expired,
-        Ok(()) if key.flags.under_construction || !key.is_finished() => {
-            Standing::UnderConstruction
-        }
+        Ok(()) if key.flags.under_construction || !key.is_finished() => Standing::UnderConstruction,
         Ok(()) if matches!(key.state, KeyState::Rejected(_)) => Standing::Negative,
         Ok(()) => Standing::Valid,
     }
