@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{AccessFlags, Errno, FileAttr, FileHandle, FileType, INodeNo, Request, TimeOrNow};
-use keyshim_abi::caller::OVERFLOW_ID;
+use keyshim_abi::caller::{Gid, OVERFLOW_ID};
 use keyshim_abi::{Need, Request as Call};
 use keyshim_keys::{Standing, View};
 
@@ -71,7 +71,8 @@ impl Keyfs {
             perm: mode::of(about.perm, view.is_keyring),
             nlink: if view.is_keyring { 1 } else { about.linked_by.clamp(1, 1 << 30) as u32 },
             uid: about.uid.0,
-            gid: about.gid.0,
+            // Where an id is none, the kernel lets nobody write.
+            gid: if about.gid == Gid::INVALID { OVERFLOW_ID } else { about.gid.0 },
             ..blank
         }
     }

@@ -13,8 +13,11 @@ use crate::host;
 
 /// What all names begin with.
 const PREFIX: &str = "user.key.";
-/// Those that are listed; `security` and `restriction` tell nothing that would be missed.
-const LISTED: [&str; 6] = ["serial", "type", "description", "perm", "rights", "state"];
+/// Those that can only be read.
+const FIXED: [&str; 5] = ["serial", "type", "description", "rights", "security"];
+/// The one that is always listed. What is listed is copied by mv(1) and its like, who complain
+/// when that cannot be.
+const PERM: &str = "perm";
 const TIMEOUT: &str = "timeout";
 /// Room for a security label.
 const LABEL_ROOM: u64 = 4096;
@@ -25,8 +28,8 @@ impl Keyfs {
         let Some(serial) = node.serial() else { return Ok(Vec::new()) };
         let view = self.act(who)?.view(serial)?;
         let expires = view.about.as_ref().is_some_and(|about| about.expiry.is_some());
-        let shown: &[&str] = if view.about.is_some() { &LISTED } else { &LISTED[..1] };
-        let names = shown.iter().chain(expires.then_some(&TIMEOUT));
+        let perm = view.about.is_some().then_some(PERM);
+        let names = perm.into_iter().chain(expires.then_some(TIMEOUT));
         Ok(names.flat_map(|name| format!("{PREFIX}{name}\0").into_bytes()).collect())
     }
 
@@ -61,7 +64,7 @@ impl Keyfs {
         let mut act = self.act(who)?;
         let key = serial.into();
         let request = match name {
-            "perm" => {
+            PERM => {
                 let mask = u32::from_str_radix(text, 16).map_err(|_| Errno::EINVAL)?;
                 Call::Setperm { key, perm: Perm(mask) }
             }
@@ -74,7 +77,7 @@ impl Keyfs {
                 _ => return Err(Errno::EINVAL),
             },
             "restriction" => return restrict(&mut act, serial, text),
-            _ if LISTED.contains(&name) || name == "security" => return Err(Errno::EPERM),
+            _ if FIXED.contains(&name) => return Err(Errno::EPERM),
             _ => return Err(Errno::EOPNOTSUPP),
         };
         act.call(&request).map(drop)
@@ -118,7 +121,7 @@ fn value(view: &View, name: &str) -> Option<Vec<u8>> {
         "state" => state(view.standing).to_owned(),
         "type" => about?.type_name.to_owned(),
         "description" => return Some(about?.description.clone()),
-        "perm" => format!("{:08x}", about?.perm.0),
+        PERM => format!("{:08x}", about?.perm.0),
         TIMEOUT => left_s(about?)?.to_string(),
         _ => return None,
     };
