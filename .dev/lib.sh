@@ -21,7 +21,7 @@ stop() { printf '%s\n' "${red}$*${plain}" >&2; exit 1; }
 needed_for_demo="cc:gcc /usr/include/stdlib.h:libc6-dev keyctl:keyutils"
 needed_for_test="$needed_for_demo /usr/include/keyutils.h:libkeyutils-dev dpkg-source:dpkg-dev
     lsb_release:lsb-release file:file shellcheck:shellcheck python3:python3
-    busybox:busybox-static unshare:util-linux crun:crun runc:runc go:golang-go"
+    busybox:busybox-static unshare:util-linux setpriv:util-linux crun:crun runc:runc go:golang-go"
 # Programs for the 32-bit gate of a 64-bit kernel.
 [ "$(uname -m)" != x86_64 ] ||
     needed_for_test="$needed_for_test /usr/lib32/libc.a:gcc-multilib"

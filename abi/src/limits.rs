@@ -41,3 +41,10 @@ pub const KNOB_WRITE_LEN_MAX: usize = 128;
 pub const OPEN_TEXTS_MAX: usize = 1024;
 /// Our own: bytes of these texts with which a user opens no further one. Then: ENFILE.
 pub const OPEN_TEXTS_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Our own: files and directories that one user has open in mounted domains. One more:
+/// ENFILE.
+pub const KEYFS_OPEN_MAX: usize = 1024;
+/// Our own: bytes held for these with which a user opens no further one. Then: ENFILE.
+pub const KEYFS_HELD_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Our own: drafts of one user in a mounted domain. One more: EDQUOT.
+pub const KEYFS_DRAFTS_MAX: usize = 64;

@@ -50,6 +50,15 @@ Examples:
 A socket that a service manager hands over (LISTEN_FDS, ListenDatagram=) is used
 instead of --socket. Readiness is told by NOTIFY_SOCKET, Type=notify.";
 
+const MOUNT_HELP: &str = "\
+Examples:
+  keyshim run -- sh -c 'keyshim mount keys; echo secret >keys/@u/user:mail; ls -l keys/@u/'
+  keyshim mount --domain build /mnt/keys
+
+Each file operation is a key call of the process that makes it: a mount grants nothing.
+keys/@s, @u, @us, @p and @t lead to the caller's own keyrings, keys/by-serial and
+keys/by-uid to all that it may view. docs/KEYFS.md says which operation is which call.";
+
 const AGENT_HELP: &str = "\
 Examples:
   keyshim agent --socket /run/keyshim-agent.sock
@@ -116,6 +125,23 @@ pub(crate) enum Command {
         /// How to show it.
         #[command(flatten)]
         how: How,
+    },
+    /// Mount the keys as directories and files, until umount or the end of their universe
+    #[command(after_help = MOUNT_HELP)]
+    Mount {
+        /// Where; an empty directory
+        directory: PathBuf,
+        /// Which universe.
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Unmount when nobody answers any more (for `mount`)
+    #[command(hide = true)]
+    KeepMount {
+        /// The mount's number
+        mount: u64,
+        /// Where it is
+        directory: PathBuf,
     },
     /// Say what works here, and what to do about what does not
     Doctor {

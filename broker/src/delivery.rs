@@ -23,6 +23,7 @@ impl Server {
         while let Some(deed) = self.outbox.pop() {
             match deed {
                 Deed::Reply(Road::Connection(id), answer, data) => self.reply(id, answer, data),
+                Deed::Reply(Road::Nobody, ..) => {}
                 Deed::Reply(Road::Trapped(trapped), answer, data) => {
                     trapped.answer(answer, &data.0)
                 }

@@ -220,6 +220,22 @@ impl Domain {
         progress
     }
 
+    /// The same for one who cannot be answered later: EINTR instead.
+    pub(crate) fn call_at_once(
+        &mut self,
+        task: TaskId,
+        request: &Request<'_>,
+        data: &mut Vec<u8>,
+    ) -> Result<Answer, CutOff> {
+        match self.call_found(task, request, data, || Road::Nobody)? {
+            Progress::Answered(answer) => Ok(answer),
+            Progress::Waits { .. } => {
+                self.interrupt(task);
+                Ok(Err(Errno::EINTR))
+            }
+        }
+    }
+
     /// The text of a file under `/proc`, as that thread may see it.
     pub(crate) fn open(
         &mut self,

@@ -40,6 +40,8 @@ pub(crate) enum Note {
     Execve = 16,
     /// A trapped call waits, and a signal would end that.
     Trapped = 32,
+    /// Something is to be done outside the domain.
+    Deeds = 64,
 }
 
 /// Notes that have not been read: each kind at most once, so that no number of

@@ -29,6 +29,7 @@ mod host;
 mod housekeeping;
 mod identity;
 mod inheritance;
+mod keyfs;
 mod knobs;
 mod lineage;
 mod manual;
@@ -103,6 +104,8 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Agent(arguments) => agent(arguments),
         Command::Keys { place, how } => show::keys(&place, how),
         Command::Users { place, how } => show::users(&place, how),
+        Command::Mount { directory, place } => keyfs::mount(&directory, &place),
+        Command::KeepMount { mount, directory } => keyfs::keeper::keep(&directory, mount),
         Command::Tree { keyring, place, how } => show::tree(&place, keyring, how),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::manual(directory.as_deref()),

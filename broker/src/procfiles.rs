@@ -9,7 +9,7 @@
 
 mod files;
 mod filesystem;
-mod mount;
+pub(crate) mod mount;
 mod rights;
 mod sizes;
 mod texts;
@@ -106,7 +106,8 @@ impl Stage<'_> {
 /// `CAP_SYS_ADMIN`: mounts.
 const CAP_SYS_ADMIN: u32 = 21;
 
-fn may_mount() -> bool {
+/// True if we may mount.
+pub(crate) fn may_mount() -> bool {
     let pid = std::process::id();
     let status = proc::status(pid, pid);
     status.is_some_and(|status| status.effective >> CAP_SYS_ADMIN & 1 == 1)
@@ -206,7 +207,8 @@ fn no_namespace() -> impl FnOnce(nix::errno::Errno) -> Fault {
     Fault::system("cannot enter a mount namespace", "run it as root, or say --proc userns")
 }
 
-fn open_device() -> Result<OwnedFd, Fault> {
+/// Opens the device.
+pub(crate) fn open_device() -> Result<OwnedFd, Fault> {
     let device = OpenOptions::new().read(true).write(true).open(DEVICE);
     let next = "load the module fuse, and allow this user to open it";
     device.map(File::into).map_err(Fault::file("cannot open", DEVICE, next))

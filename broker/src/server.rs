@@ -4,6 +4,7 @@
 //! A worker that receives a request carries it out and answers: no hop between
 //! threads. It waits for no client, and holds no lock while it sends.
 
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,6 +110,35 @@ pub(crate) enum Event {
     Stop,
 }
 
+/// A domain that nobody else uses meanwhile. What it wants done is done by whoever lets
+/// go of it, and by the housekeeper where that one forgets.
+pub(crate) struct Locked<'a> {
+    domain: MutexGuard<'a, Domain>,
+    server: &'a Server,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Domain;
+
+    fn deref(&self) -> &Domain {
+        &self.domain
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Domain {
+        &mut self.domain
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if !self.server.outbox.is_empty() {
+            self.server.notes.leave(Note::Deeds);
+        }
+    }
+}
+
 impl Server {
     /// Starts to serve a domain at these doors.
     pub(crate) fn start(
@@ -167,9 +197,9 @@ impl Server {
     }
 
     /// The domain, for one call.
-    pub(crate) fn domain(&self) -> MutexGuard<'_, Domain> {
+    pub(crate) fn domain(&self) -> Locked<'_> {
         // A panic aborts the process, so no lock is ever poisoned.
-        self.domain.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked { domain: self.domain.lock().unwrap_or_else(PoisonError::into_inner), server: self }
     }
 
     /// True while somebody needs this server.

@@ -37,6 +37,8 @@ pub(crate) enum Progress {
 pub(crate) enum Road {
     /// Over the connection of this number.
     Connection(u64),
+    /// It has been answered already.
+    Nobody,
     /// It stands still in the kernel.
     Trapped(Box<Trapped>),
 }
@@ -127,7 +129,7 @@ impl Waits {
     pub(crate) fn trapped(&self) -> Vec<(CallId, u32)> {
         let of_thread = |(&call, waiting): (&CallId, &Waiting)| match &waiting.road {
             Road::Trapped(trapped) => Some((call, trapped.tid())),
-            Road::Connection(_) => None,
+            Road::Connection(_) | Road::Nobody => None,
         };
         self.calls.iter().filter_map(of_thread).collect()
     }

@@ -1,7 +1,7 @@
 //! What a worker does with a knock and with a request.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::frame::{
@@ -16,13 +16,12 @@ use zeroize::Zeroize;
 
 use crate::connection::{CHUNK_LEN, Connection, Incoming, Scratch, Talk};
 use crate::connections::Line;
-use crate::domain::Domain;
 use crate::door::{self, Knock};
 use crate::fault::CutOff;
 use crate::housekeeping::Note;
 use crate::identity::Peer;
 use crate::proc;
-use crate::server::{Admission, Event, Server};
+use crate::server::{Admission, Event, Locked, Server};
 use crate::supervisor::handover;
 use crate::waits::{Progress, Road};
 
@@ -289,7 +288,7 @@ pub(crate) fn carry_out(
 /// let go of it since.
 pub(crate) fn carry_out_found(
     server: &Server,
-    mut domain: MutexGuard<'_, Domain>,
+    mut domain: Locked<'_>,
     task: TaskId,
     request: &Request<'_>,
     data: &mut Vec<u8>,

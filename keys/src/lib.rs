@@ -57,6 +57,7 @@ mod sysctl;
 mod tasks;
 mod time;
 mod types;
+mod view;
 mod waiting;
 
 pub use audit::Violation;
@@ -75,3 +76,4 @@ pub use payload::{Payload, Secret};
 pub use service::{Config, KeyService, Upcalls};
 pub use services::{KeyInfo, KeyRequest};
 pub use time::Now;
+pub use view::{About, Standing, View};

@@ -16,8 +16,12 @@ pub(crate) fn check(
     caller: &Caller<'_>,
     need: Need,
 ) -> Result<(), Errno> {
-    let granted = class_byte(key, caller) | if possessed { key.perm.possessor_byte() } else { 0 };
-    if granted & need as u8 != 0 { Ok(()) } else { Err(Errno::EACCES) }
+    if granted(key, possessed, caller) & need as u8 != 0 { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+/// Every right that the caller has on the key, in bits of [`Need`].
+pub(crate) fn granted(key: &Key, possessed: bool, caller: &Caller<'_>) -> u8 {
+    class_byte(key, caller) | if possessed { key.perm.possessor_byte() } else { 0 }
 }
 
 fn class_byte(key: &Key, caller: &Caller<'_>) -> u8 {

@@ -76,9 +76,12 @@ impl AgentUpcallArguments {
     }
 }
 
-/// The same as arguments of `broker`.
+/// The same as arguments of `broker`; none for what it does anyway.
 pub(crate) fn as_arguments(calling: Option<&Calling>) -> Vec<OsString> {
     let Some(calling) = calling else { return vec!["--no-upcall".into()] };
+    if *calling == Calling::default() {
+        return Vec::new();
+    }
     let time_s = calling.time_max.map_or(0, |time| time.as_secs());
     let mut arguments: Vec<OsString> = match &calling.program {
         Some(program) => vec!["--request-key".into(), program.into()],
@@ -131,6 +134,7 @@ mod tests {
         assert_eq!(calling(&again), told);
         assert_eq!(calling(&["--no-upcall"]), None);
         assert_eq!(as_arguments(None), ["--no-upcall"]);
+        assert!(as_arguments(calling(&[]).as_ref()).is_empty());
     }
 
     #[test]

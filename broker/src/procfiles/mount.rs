@@ -55,7 +55,7 @@ pub(super) fn put(
     serve: impl FnOnce(OwnedFd) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     isolate()?;
-    let root = plant(&device)?;
+    let root = plant(&device, "keyshim")?;
     serve(device)?;
     let place = || -> Result<(), Errno> {
         let untouched = is_bare.then(|| cutting(CWD, "/proc")).transpose()?;
@@ -72,7 +72,7 @@ pub(super) fn put(
 /// Does what can be done without answering for the files.
 pub(super) fn rehearse(device: &OwnedFd) -> Result<(), Fault> {
     isolate()?;
-    plant(device).map(drop)
+    plant(device, "keyshim").map(drop)
 }
 
 /// Makes sure of the places, and that no mount on them is seen elsewhere. What others
@@ -93,13 +93,13 @@ fn isolate() -> Result<(), Fault> {
     mount_change("/proc", alone).map_err(cannot("cannot separate /proc"))
 }
 
-/// Makes the file system: its root, mounted nowhere yet.
-fn plant(device: &OwnedFd) -> Result<OwnedFd, Fault> {
+/// Makes a file system whose type is `fuse` and that: its root, mounted nowhere yet.
+pub(crate) fn plant(device: &OwnedFd, subtype: &str) -> Result<OwnedFd, Fault> {
     let make = || -> Result<OwnedFd, Errno> {
         let making = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let set = |key: &str, value: &str| fsconfig_set_string(&making, key, value);
         set("source", "keyshim")?;
-        set("subtype", "keyshim")?;
+        set("subtype", subtype)?;
         set("fd", &device.as_raw_fd().to_string())?;
         set("rootmode", "40555")?;
         set("user_id", &geteuid().to_string())?;

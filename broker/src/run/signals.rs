@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::spawn::Outcome;
 use crate::fault::Fault;
+use crate::keyfs::keeper;
 use crate::sys;
 
 /// Signals that are handed on.
@@ -63,6 +64,9 @@ impl Signals {
     pub(crate) fn attend(&self, program: u32) -> Result<Outcome, Fault> {
         let mut outcome = None;
         while reap(program, &mut outcome) {
+            if outcome.is_some() {
+                keeper::dismiss();
+            }
             let Some(info) = self.next()? else { continue };
             let Ok(signal) = Signal::try_from(info.ssi_signo as i32) else { continue };
             if signal == Signal::SIGCHLD {

@@ -21,8 +21,8 @@ use super::{Listener, Supervisor};
 use crate::address::Address;
 use crate::door::Handed;
 use crate::fault::Fault;
-use crate::procfiles;
 use crate::server::Server;
+use crate::{keyfs, procfiles};
 
 /// What the broker says when it has begun to answer.
 const TAKEN: &[u8] = b"y";
@@ -34,15 +34,24 @@ pub(crate) const LISTENERS_MAX: usize = 256;
 /// Hands a listener to the broker behind the first of these doors that opens; returns
 /// once the broker answers.
 pub(crate) fn hand_over(addresses: &[Address], listener: &Listener) -> Result<(), Fault> {
-    hand(addresses, &listener.fd, listener.installed.encode())
+    hand(addresses, &listener.fd, listener.installed.encode()).map(drop)
 }
 
 /// The same for the device of a file system.
 pub(crate) fn hand_over_device(addresses: &[Address], device: &OwnedFd) -> Result<(), Fault> {
-    hand(addresses, device, 0)
+    hand(addresses, device, 0).map(drop)
 }
 
-fn hand(addresses: &[Address], fd: &OwnedFd, word: u8) -> Result<(), Fault> {
+/// The same for the device of a domain that is being mounted: a line that is cut when nobody
+/// answers for it any more.
+pub(crate) fn hand_over_keyfs(
+    addresses: &[Address],
+    device: &OwnedFd,
+) -> Result<UnixStream, Fault> {
+    hand(addresses, device, keyfs::WORD)
+}
+
+fn hand(addresses: &[Address], fd: &OwnedFd, word: u8) -> Result<UnixStream, Fault> {
     let next = "see why with KEYSHIM_LOG=info, or say --mode preload";
     let failed = || Fault::system("cannot hand a program's calls to the broker", next);
     let doors = || addresses.iter().map(Address::connect);
@@ -52,7 +61,7 @@ fn hand(addresses: &[Address], fd: &OwnedFd, word: u8) -> Result<(), Fault> {
     let mut word = [0; TAKEN.len()];
     let heard = line.set_read_timeout(Some(PATIENCE)).and_then(|()| line.read_exact(&mut word));
     match heard {
-        Ok(()) if word == TAKEN => Ok(()),
+        Ok(()) if word == TAKEN => Ok(line),
         _ => Err(failed()(Errno::ECONNREFUSED)),
     }
 }
@@ -80,6 +89,9 @@ pub(crate) fn take_over(server: &Arc<Server>, line: &OwnedFd, handed: Handed) ->
             let has_room = server.listeners.load(Ordering::Relaxed) < LISTENERS_MAX;
             let listener = Listener { fd, installed: Installed::decode(word) };
             has_room.then(|| Supervisor::start(server, listener))
+        }
+        Some(procfiles::DEVICE) if word == keyfs::WORD => {
+            line.try_clone().ok().and_then(|line| keyfs::answer_for(server, fd, line))
         }
         Some(procfiles::DEVICE) => procfiles::answer_for(server, fd),
         _ => return Some(fd),
