@@ -2,12 +2,13 @@
 //! without a word.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use keyshim_abi::Errno;
 
 use crate::Now;
 use crate::construction::Construction;
-use crate::effect::UpcallId;
+use crate::effect::{Effect, Upcall, UpcallId};
 use crate::key::{KeyIx, KeyState};
 use crate::key_type::Made;
 use crate::service::KeyService;
@@ -39,6 +40,45 @@ impl KeyService {
         self.end_upcall(now, upcall, |service, construction| {
             service.fill(now, construction.key, construction.authority_key, made)
         });
+    }
+
+    /// Answers upcalls that have arisen by a function, for programs that embed the service
+    /// and have no helper to start. Those for which it has nothing (`None`) stay among the
+    /// effects, as does everything else that arises. The function may be asked about keys that
+    /// its own answers have others request.
+    ///
+    /// ```
+    /// # use keyshim_abi::Errno;
+    /// # use keyshim_keys::{KeyService, Made, Now, Secret};
+    /// # fn answer(service: &mut KeyService, now: Now) {
+    /// service.answer_upcalls(now, |upcall| match (upcall.type_name, &*upcall.description) {
+    ///     ("user", b"colour") => Some(Made::Payload(Secret::new(b"green"[..].into()))),
+    ///     ("user", _) => Some(Made::Rejected { error: Errno::ENOKEY, timeout_s: 10 }),
+    ///     _ => None,
+    /// });
+    /// # }
+    /// ```
+    pub fn answer_upcalls(&mut self, now: Now, mut answer: impl FnMut(&Upcall) -> Option<Made>) {
+        let mut left = Vec::new();
+        loop {
+            let mut made = Vec::new();
+            for effect in self.take_effects() {
+                match effect {
+                    Effect::StartUpcall(upcall) => match answer(&upcall) {
+                        Some(answered) => made.push((upcall.id, answered)),
+                        None => left.push(Effect::StartUpcall(upcall)),
+                    },
+                    other => left.push(other),
+                }
+            }
+            if made.is_empty() {
+                break;
+            }
+            for (upcall, answered) in made {
+                self.finish_upcall(now, upcall, answered);
+            }
+        }
+        self.effects = left;
     }
 
     fn end_upcall(

@@ -3,7 +3,7 @@
 
 use keyshim_abi::caller::{Gid, Ids, TaskId, Uid};
 use keyshim_abi::{Errno, KeyId, Payload, Request};
-use keyshim_keys::{CallId, Effect, Outcome, TaskEvent, Upcall, UpcallId};
+use keyshim_keys::{CallId, Effect, Made, Outcome, Secret, TaskEvent, Upcall, UpcallId};
 
 use crate::world::{Who, World};
 
@@ -214,4 +214,36 @@ fn a_thousand_keys_have_a_thousand_helpers() {
         );
     }
     world.service.audit().unwrap();
+}
+
+#[test]
+fn a_function_answers_what_it_knows_and_leaves_the_rest() {
+    let mut world = World::new();
+    world.join(WHO, None);
+    for (call, name) in [(1, "known"), (2, "other"), (3, "refused"), (4, "known")] {
+        world.begin(WHO, CallId(call), &request(name), &mut Vec::new());
+    }
+    let mut asked = Vec::new();
+    world.service.answer_upcalls(world.now, |upcall| {
+        asked.push(String::from_utf8_lossy(&upcall.description).into_owned());
+        match &*upcall.description {
+            b"known" => Some(Made::Payload(Secret::new(b"made"[..].into()))),
+            b"refused" => Some(Made::Rejected { error: Errno::EKEYREJECTED, timeout_s: 9 }),
+            _ => None,
+        }
+    });
+    world.service.audit().unwrap();
+    assert_eq!(asked, ["known", "other", "refused"]);
+    let effects = world.service.take_effects().into_iter();
+    let (left, effects): (Vec<_>, Vec<_>) =
+        effects.partition(|effect| matches!(effect, Effect::StartUpcall(_)));
+    assert!(matches!(&left[..], [Effect::StartUpcall(upcall)] if *upcall.description == *b"other"));
+    let answered: Vec<(u64, bool)> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Reply { call, answer, .. } => (call.0, answer.is_ok()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(answered, [(1, true), (4, true), (3, false)]);
 }
