@@ -7,7 +7,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +21,7 @@ use crate::trace;
 use crate::wire::{self, Command, Register, Report};
 
 mod clean;
+mod ids;
 mod waits;
 
 /// How long a task may take to end.
@@ -112,17 +112,6 @@ const EXECVE_WAIT: Duration = Duration::from_millis(30);
 /// Readings of `/proc/key-users` until two are the same.
 const READINGS_MAX: usize = 20;
 
-/// User ids that no other history of this run has, and of another run only one long
-/// ago; seven digits each so that texts with ids in them are of one length everywhere.
-fn next_id_base() -> u32 {
-    const IDS: u32 = trace::USERS_MAX + 1;
-    const BASES: u32 = 9_000_000 / IDS;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-    let first = std::process::id().wrapping_mul(0x9e37_79b9);
-    1_000_000 + first.wrapping_add(turn) % BASES * IDS
-}
-
 /// The program of the actors, which is built beside the present one.
 pub fn actor_program() -> Result<PathBuf> {
     beside("keyshim-actor").context("cargo build -p keyshim-tests builds it")
@@ -156,7 +145,10 @@ impl ActorWorld {
         let mut tasks = Tasks::default();
         tasks.begin(first);
         let lines = HashMap::from([(first.to_owned(), line)]);
-        let id_base = next_id_base();
+        let id_base = match road {
+            Road::Kernel => ids::unused_base(),
+            Road::Preload(_) | Road::Supervised(_) => ids::next_base(),
+        };
         let (first, waiting, helpers) = (first.to_owned(), HashMap::new(), HashMap::new());
         Ok(ActorWorld { road, lines, tasks, program, first, id_base, waiting, helpers })
     }
