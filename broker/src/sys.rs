@@ -32,6 +32,16 @@ pub(crate) fn pidfd_open(id: u32, flags: libc::c_uint) -> Result<OwnedFd, Errno>
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Kills a process by its pidfd.
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let null = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without a siginfo the kernel reads nothing of ours.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, null, 0)
+    };
+    Errno::result(raw).map(drop)
+}
+
 /// What the kernel says of a pidfd's task (`PIDFD_GET_INFO`, Linux 6.13). ENOTTY
 /// where the kernel does not know the question, ESRCH when the task has gone.
 pub(crate) fn pidfd_info(pidfd: BorrowedFd<'_>) -> Result<libc::pidfd_info, Errno> {

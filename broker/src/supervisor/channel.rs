@@ -2,9 +2,11 @@
 //! a program: over a pair of sockets, each word a message.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType};
 use nix::sys::socket::{recvmsg, send, socketpair};
 
@@ -38,19 +40,10 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Fault> {
 
 /// The next word, if there is one.
 pub(crate) fn next(channel: &OwnedFd) -> Option<Word> {
-    receive(channel, MsgFlags::MSG_DONTWAIT)
-}
-
-/// The same once there is one; `None` when there comes none any more.
-pub(crate) fn awaited(channel: &OwnedFd) -> Option<Word> {
-    receive(channel, MsgFlags::empty())
-}
-
-fn receive(channel: &OwnedFd, flags: MsgFlags) -> Option<Word> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let mut bytes = [0; 8];
     let mut data = [IoSliceMut::new(&mut bytes)];
     let mut control = nix::cmsg_space!(RawFd);
-    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(channel.as_raw_fd(), &mut data, Some(&mut control), flags).ok()?;
     let fd = message.cmsgs().ok()?.find_map(|one| match one {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
@@ -68,6 +61,27 @@ fn receive(channel: &OwnedFd, flags: MsgFlags) -> Option<Word> {
         (8, None) => Some(Word::Returned(i64::from_ne_bytes(bytes))),
         _ => None,
     }
+}
+
+/// The same once there is one; `None` when there comes none any more. ETIMEDOUT when there
+/// is none by then.
+pub(crate) fn awaited(channel: &OwnedFd, by: Option<Instant>) -> Result<Option<Word>, Errno> {
+    let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, until(by)) {
+            Ok(0) if by.is_some_and(|by| by <= Instant::now()) => return Err(Errno::ETIMEDOUT),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(next(channel)),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// As poll(2) has it, rounded up, lest it be asked again and again in the last millisecond.
+pub(crate) fn until(by: Option<Instant>) -> PollTimeout {
+    let Some(by) = by else { return PollTimeout::NONE };
+    let rest = by.saturating_duration_since(Instant::now());
+    PollTimeout::try_from(rest.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Says why there is no filter. Async-signal-safe.

@@ -13,7 +13,7 @@ use keyshim_abi::Errno;
 use keyshim_abi::gate::GATES;
 use nix::errno::Errno as System;
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -27,7 +27,7 @@ use crate::run::library::PRELOAD;
 use crate::run::spawn::SOCKET;
 use crate::server::Server;
 use crate::supervisor::notify::Terms;
-use crate::supervisor::{Supervisor, filter};
+use crate::supervisor::{Supervisor, channel, filter};
 use crate::waits::Requester;
 
 /// What the kernel gives its helper.
@@ -38,7 +38,8 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
     let program = helpers.program(job).ok_or(Errno::ENOKEY)?;
     let (output, theirs) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(cannot)?;
-    let held = begin(helpers, server, job, program, &theirs)?;
+    let deadline = helpers.calling.time_max.map(|time| Instant::now() + time);
+    let held = begin(helpers, server, job, (program, deadline), &theirs)?;
     drop(theirs);
     helpers.note_started(job.upcall.id, held.pid);
     let started = held.pidfd.try_clone().map_err(|_| CutOff::Gone);
@@ -47,13 +48,16 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
         tracing::warn!(key = %job.upcall.key, "a helper vanished: {reason}");
         return Err(given_up(&held, Errno::ENOKEY));
     }
-    if let Err(errno) = held.let_go() {
+    if let Err(errno) = held.let_go(deadline) {
         tracing::warn!(program = %program.display(), %errno, "no helper");
+        held.kill();
         await_end(&held, None, None);
+        if errno == System::ETIMEDOUT {
+            return Ok(());
+        }
         return Err(Errno::new(errno as i32).unwrap_or(Errno::ENOKEY));
     }
     tracing::info!(key = %job.upcall.key, pid = held.pid, "a helper begins");
-    let deadline = helpers.calling.time_max.map(|time| Instant::now() + time);
     let mut output = Output::new(File::from(output), job.upcall.key);
     await_end(&held, deadline, Some(&mut output));
     output.end();
@@ -65,7 +69,7 @@ fn begin(
     helpers: &Helpers,
     server: &Arc<Server>,
     job: &Job,
-    program: &Path,
+    (program, deadline): (&Path, Option<Instant>),
     output: &OwnedFd,
 ) -> Result<Held, Errno> {
     let requester = job.requester.as_ref();
@@ -91,9 +95,10 @@ fn begin(
             Some(requester) => Some((requester.pidfd.as_fd(), joined)),
             None => place::at_home(home),
         },
+        is_of_requester: !joined.is_empty(),
         output: output.as_fd(),
     };
-    let mut held = helpers.forker.fork_held(start).map_err(cannot)?;
+    let mut held = helpers.forker.fork_held(start, deadline).map_err(cannot)?;
     match held.listener.take() {
         Some(listener) => match Supervisor::start(server, listener) {
             Ok(()) => Ok(held),
@@ -146,7 +151,7 @@ fn await_end(held: &Held, deadline: Option<Instant>, mut output: Option<&mut Out
             let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
             let mut fds = vec![readable(held.pidfd.as_fd())];
             fds.extend(output.as_ref().map(|output| readable(output.as_fd())));
-            let ready = poll(&mut fds, patience(deadline));
+            let ready = poll(&mut fds, channel::until(deadline));
             let is_ready = |at: usize| fds.get(at).is_some_and(|fd| fd.any() == Some(true));
             (ready, is_ready(0), is_ready(1))
         };
@@ -163,13 +168,6 @@ fn await_end(held: &Held, deadline: Option<Instant>, mut output: Option<&mut Out
         }
     }
     take_leave(held);
-}
-
-fn patience(deadline: Option<Instant>) -> PollTimeout {
-    let Some(deadline) = deadline else { return PollTimeout::NONE };
-    let rest = deadline.saturating_duration_since(Instant::now());
-    // Rounded up, lest we look again and again in the last millisecond.
-    PollTimeout::try_from(rest.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Whoever waits for all children of this process may have done it before us.

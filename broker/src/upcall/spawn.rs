@@ -8,6 +8,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
 
 use crossbeam::channel::{Sender, bounded};
 
@@ -20,9 +21,9 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use seccompiler::BpfProgram;
 
 use crate::fault::Fault;
-use crate::server;
 use crate::supervisor::channel::{self, Listener};
 use crate::supervisor::notify::{self, Terms};
+use crate::{server, sys};
 
 /// Numbers of descriptors in the child: behind them is nothing.
 const CHANNEL: RawFd = 3;
@@ -46,6 +47,8 @@ pub(super) struct Start<'a> {
     pub(super) filter: Option<(BpfProgram, Terms)>,
     /// Whose namespaces to join, and which.
     pub(super) join: Option<(BorrowedFd<'a>, CloneFlags)>,
+    /// They are the requester's, and not of our choosing.
+    pub(super) is_of_requester: bool,
     /// Where it prints.
     pub(super) output: BorrowedFd<'a>,
 }
@@ -81,29 +84,43 @@ impl Forker {
     pub(super) fn start() -> Result<Forker, Fault> {
         let (orders, taken) = bounded::<Order>(1);
         server::spawn("forks".into(), move || {
-            let mut stack = vec![0u128; STACK_LEN / size_of::<u128>()];
-            taken.into_iter().for_each(|order| fork(&order, &mut stack));
+            let mut stack = new_stack();
+            let of_vfork = libc::CLONE_VM | libc::CLONE_VFORK;
+            taken.into_iter().for_each(|order| fork(&order, &mut stack, of_vfork));
         })?;
         Ok(Forker(orders))
     }
 
-    /// Forks a helper, which then is ready but for a word from us.
-    pub(super) fn fork_held(&self, start: Start<'_>) -> Result<Held, Errno> {
+    /// Forks a helper, which then is ready but for a word from us; ETIMEDOUT if it is not by
+    /// then. One that joins its requester's namespaces is forked by the calling thread, with a
+    /// copy of our memory: what program it becomes, and how soon, is the requester's to say.
+    pub(super) fn fork_held(&self, start: Start<'_>, by: Option<Instant>) -> Result<Held, Errno> {
+        let is_apart = start.is_of_requester;
         let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
         let child = Child::of(start, &theirs)?;
         drop(theirs);
         let answer = Arc::new(ForkAnswer { pidfd: AtomicI32::new(-1), ..ForkAnswer::default() });
         let order = Order { child, answer: Arc::clone(&answer) };
-        self.0.send(order).map_err(|_| Errno::ESRCH)?;
+        if is_apart {
+            fork(&order, &mut new_stack(), 0);
+            drop(order);
+        } else {
+            let taken = match by {
+                Some(by) => self.0.send_deadline(order, by).map_err(|_| Errno::ETIMEDOUT),
+                None => self.0.send(order).map_err(|_| Errno::ESRCH),
+            };
+            taken?;
+        }
         let mut listener = None;
         let said = loop {
-            match channel::awaited(&channel) {
-                Some(channel::Word::Installed(its)) => listener = Some(its),
-                Some(channel::Word::Refused(errno)) => {
+            match channel::awaited(&channel, by) {
+                Ok(Some(channel::Word::Installed(its))) => listener = Some(its),
+                Ok(Some(channel::Word::Refused(errno))) => {
                     tracing::info!(%errno, "a helper has no filter");
                 }
-                Some(channel::Word::Returned(value)) => break value,
-                None => break -i64::from(answer.errno.load(Ordering::Acquire)),
+                Ok(Some(channel::Word::Returned(value))) => break value,
+                Ok(None) => break -i64::from(answer.errno.load(Ordering::Acquire)),
+                Err(errno) => break -(errno as i64),
             }
         };
         let raw = answer.pidfd.load(Ordering::Acquire);
@@ -116,6 +133,7 @@ impl Forker {
         match u32::try_from(said) {
             Ok(pid) if pid != 0 => Ok(Held { pid, pidfd, listener, channel }),
             _ => {
+                let _ = sys::pidfd_kill(pidfd.as_fd());
                 let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
                 Err(Errno::from_raw(-said as i32))
             }
@@ -124,10 +142,10 @@ impl Forker {
 }
 
 impl Held {
-    /// Lets it execute its program: why that failed.
-    pub(super) fn let_go(&self) -> Result<(), Errno> {
+    /// Lets it execute its program: why that failed; ETIMEDOUT if it has not done so by then.
+    pub(super) fn let_go(&self, by: Option<Instant>) -> Result<(), Errno> {
         send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)?;
-        match channel::awaited(&self.channel) {
+        match channel::awaited(&self.channel, by)? {
             Some(channel::Word::Returned(value)) => Err(Errno::from_raw(-value as i32)),
             // Its end was closed by execve, or by its own end.
             _ => Ok(()),
@@ -135,19 +153,24 @@ impl Held {
     }
 }
 
-/// Forks one child, and returns when it has executed its program or ended.
-fn fork(order: &Order, stack: &mut [u128]) {
+fn new_stack() -> Vec<u128> {
+    vec![0; STACK_LEN / size_of::<u128>()]
+}
+
+/// Forks one child. With the flags of vfork(2) it returns when that has executed its program
+/// or ended; without them the child has a copy of everything.
+fn fork(order: &Order, stack: &mut [u128], of_vfork: c_int) {
     extern "C" fn become_helper(child: *mut c_void) -> c_int {
         // SAFETY: it is the child of the order, which lives as long as the forking thread
         // stands still.
         let child = unsafe { &*child.cast::<Child>() };
         child.become_helper()
     }
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: the stack is the child's alone, and it grows down from there. The calling thread
-    // stands still until the child has executed a program or ended, so that the child may
-    // use all memory that it uses, thread-local memory too. The kernel writes one number
-    // to `pidfd`, which is as large.
+    let flags = of_vfork | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: the stack is the child's alone, and it grows down from there. If memory is
+    // shared, the calling thread stands still until the child has executed a program or ended,
+    // so that the child may use all memory that it uses, thread-local memory too. The kernel
+    // writes one number to `pidfd`, which is as large.
     let pid = unsafe {
         libc::clone(
             become_helper,

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyshim_tests::programs::{Build, compile, run, told};
+use keyshim_tests::programs::{Build, bare, compile, run, told};
 use libtest_mimic::{Failed, Trial};
 
 use crate::under_keyshim;
@@ -17,7 +17,7 @@ type Test = fn(&str) -> Result<()>;
 
 /// The tests of this file.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("begins_as_the_kernels", begins_as_the_kernels),
         ("one_helper_for_many", one_helper_for_many),
         ("so_many_at_once", so_many_at_once),
@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("nobody_is_called", nobody_is_called),
         ("cannot_be_started", cannot_be_started),
         ("leaves_nothing", leaves_nothing),
+        ("is_where_its_requester_is", is_where_its_requester_is),
         ("rules_come_before_helpers", rules_come_before_helpers),
         ("wrong_rules_are_told", wrong_rules_are_told),
     ];
@@ -274,5 +275,23 @@ fn wrong_rules_are_told(mode: &str) -> Result<()> {
     let printed = told(&output);
     ensure!(output.status.code() == Some(125) && !printed.contains("begun"), "{printed}");
     ensure!(printed.contains("line 2") && printed.contains("payload_file"), "{printed}");
+    Ok(std::fs::remove_file(file)?)
+}
+
+/// In a user namespace of the requester's own, with the root of that one.
+fn is_where_its_requester_is(mode: &str) -> Result<()> {
+    let can = bare("unshare").args(["-Urm", "true"]).output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: is_where_its_requester_is: no user namespaces here");
+        return Ok(());
+    }
+    let file = scratch(&format!("place-{mode}"))?;
+    let look = "readlink /proc/self/ns/user /proc/self/ns/mnt; id -u";
+    let helper = format!("({look}) >{}; {MAKES}", file.display());
+    let text = format!("{look}; keyctl request2 user one two @s >/dev/null && echo made");
+    let text = format!("unshare -Urm keyctl session - sh -c '{text}' 2>/dev/null");
+    let printed = shell(mode, &[], &helper, &text)?;
+    let told = std::fs::read_to_string(&file)?;
+    ensure!(printed == format!("{told}made\n"), "here:\n{printed}there:\n{told}");
     Ok(std::fs::remove_file(file)?)
 }
