@@ -23,7 +23,7 @@ use crate::paths::DomainName;
 use crate::procfiles::{self, Answerer, Proc, Stage};
 use crate::server::{Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, handover};
-use crate::upcall::Calling;
+use crate::upcall::{Calling, Home};
 use crate::{autostart, hardening, host, upcall};
 
 use mode::{Mode, Roads};
@@ -88,9 +88,9 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
     let running = Server::start(domain, shelter.bind()?, rules)?;
     let answerer = Answerer::Here(&running.server);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
-    let started = |pid, listener: Option<Listener>| {
+    let started = |pid, home: Option<Home>, listener: Option<Listener>| {
         running.server.domain().orphans.adopt_for(pid);
-        if let (Some(helpers), Ok(home)) = (running.server.helpers.get(), upcall::Home::of(pid)) {
+        if let (Some(helpers), Some(home)) = (running.server.helpers.get(), home) {
             let _ = helpers.home.set(home);
         }
         listener.map(|listener| Supervisor::start(&running.server, listener)).transpose()?;
@@ -111,20 +111,20 @@ fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Resul
     let signals = Signals::take()?;
     let answerer = Answerer::There(&addresses);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
-    run_program(plan, roads, &addresses, &signals, stage, |_, listener| {
+    run_program(plan, roads, &addresses, &signals, stage, |_, _, listener| {
         listener.map_or(Ok(()), |listener| handover::hand_over(&addresses, &listener))
     })
 }
 
-/// Starts the program, calls `started` with its id and listener, and waits until all
-/// is over.
+/// Starts the program, calls `started` with its id, where it begins and its listener, and
+/// waits until all is over.
 fn run_program(
     plan: &Plan,
     roads: Roads,
     addresses: &[Address],
     signals: &Signals,
     stage: Option<Stage<'_>>,
-    started: impl FnOnce(u32, Option<Listener>) -> Result<(), Fault>,
+    started: impl FnOnce(u32, Option<Home>, Option<Listener>) -> Result<(), Fault>,
 ) -> Result<Outcome, Fault> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(Fault::system("cannot adopt orphans", "this needs Linux 3.4 or later"))?;
@@ -134,14 +134,19 @@ fn run_program(
         addresses,
         mask: signals.before,
     };
-    let start = || spawn::start(&plan.command, surroundings);
+    // Before the program can go anywhere else.
+    let mut home = None;
+    let start = || {
+        home = Home::here().ok();
+        spawn::start(&plan.command, surroundings)
+    };
     let outcome = match stage {
         Some(stage) => stage.start(start)?,
         None => start(),
     };
     match outcome {
         Ok((pid, listener)) => {
-            started(pid, listener).inspect_err(|_| spawn::end(pid))?;
+            started(pid, home, listener).inspect_err(|_| spawn::end(pid))?;
             signals.attend(pid)
         }
         Err(Failure::Program(refused)) => Ok(refused),

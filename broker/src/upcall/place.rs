@@ -32,9 +32,9 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// That of this process.
-    pub(crate) fn of(pid: u32) -> io::Result<Home> {
-        let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+    /// That of the calling thread.
+    pub(crate) fn here() -> io::Result<Home> {
+        let namespace = File::open("/proc/thread-self/ns/mnt")?;
         let inode = namespace.metadata()?.ino();
         Ok(Home { namespace: namespace.into(), inode })
     }
@@ -92,7 +92,7 @@ mod tests {
         let pidfd: OwnedFd = sys::pidfd_open(pid, 0).unwrap();
         let requester = Requester { pid, pidfd, is_trapped: false };
         assert_eq!(of_requester(&requester, None), CloneFlags::empty());
-        let home = Home::of(pid).unwrap();
+        let home = Home::here().unwrap();
         assert!(at_home(Some(&home)).is_none());
     }
 }
