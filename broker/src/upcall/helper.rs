@@ -64,6 +64,41 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
     Ok(())
 }
 
+/// By what road the calls of a helper come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Road {
+    /// The kernel traps them: no other will do.
+    Trapped,
+    /// The kernel traps them, if it costs the helper nothing: whatever program it is and
+    /// whatever it makes of its environment, and without a library to load.
+    TrappedForChoice,
+    /// By the library, with a net below it where programs of this domain have one.
+    Preloaded { has_net: bool },
+}
+
+impl Road {
+    fn of(helpers: &Helpers, server: &Server, job: &Job, joined: CloneFlags) -> Road {
+        // Where the library may not be.
+        let is_elsewhere = joined.contains(CloneFlags::CLONE_NEWNS);
+        let is_trapped = job.requester.as_ref().is_some_and(|requester| requester.is_trapped);
+        if is_trapped || is_elsewhere || helpers.surroundings.library.is_none() {
+            return Road::Trapped;
+        }
+        match helpers.may_trap.load(Ordering::Relaxed) {
+            true => Road::TrappedForChoice,
+            false => Road::Preloaded { has_net: server.listeners.load(Ordering::Relaxed) != 0 },
+        }
+    }
+
+    fn terms(self) -> Option<Terms> {
+        match self {
+            Road::Trapped | Road::Preloaded { has_net: true } => Some(Terms::USUAL),
+            Road::TrappedForChoice => Some(Terms { may_renounce: false, ..Terms::USUAL }),
+            Road::Preloaded { has_net: false } => None,
+        }
+    }
+}
+
 /// A helper that is held back before its program.
 fn begin(
     helpers: &Helpers,
@@ -76,21 +111,13 @@ fn begin(
     let home = helpers.home.get();
     let there = |requester: &Requester| place::of_requester(requester, home);
     let joined = requester.map_or(CloneFlags::empty(), there);
-    // Where the library may not be.
-    let is_elsewhere = joined.contains(CloneFlags::CLONE_NEWNS);
-    let is_trapped = requester.is_some_and(|requester| requester.is_trapped);
-    let is_all = is_trapped || is_elsewhere || helpers.surroundings.library.is_none();
-    // A net below the library, where programs of this domain have one.
-    let has_net = server.listeners.load(Ordering::Relaxed) != 0;
-    let filter = (is_all || has_net)
-        .then(|| filter::program(GATES))
-        .transpose()
-        .map_err(|fault| told(&fault))?;
+    let road = Road::of(helpers, server, job, joined);
+    let filter = road.terms().map(|terms| filter::program(GATES).map(|program| (program, terms)));
     let start = Start {
         program: c_string(program.as_os_str())?,
         arguments: arguments(program, job)?,
-        environment: environment(helpers, !is_all)?,
-        filter: filter.map(|program| (program, Terms::USUAL)),
+        environment: environment(helpers, matches!(road, Road::Preloaded { .. }))?,
+        filter: filter.transpose().map_err(|fault| told(&fault))?,
         join: match requester.filter(|_| !joined.is_empty()) {
             Some(requester) => Some((requester.pidfd.as_fd(), joined)),
             None => place::at_home(home),
@@ -99,14 +126,20 @@ fn begin(
         output: output.as_fd(),
     };
     let mut held = helpers.forker.fork_held(start, deadline).map_err(cannot)?;
-    match held.listener.take() {
-        Some(listener) => match Supervisor::start(server, listener) {
+    match (held.listener.take(), road) {
+        (Some(listener), _) => match Supervisor::start(server, listener) {
             Ok(()) => Ok(held),
             Err(fault) => Err(given_up(&held, told(&fault))),
         },
+        (None, Road::Preloaded { .. }) => Ok(held),
+        (None, Road::TrappedForChoice) => {
+            held.kill();
+            await_end(&held, None, None);
+            helpers.may_trap.store(false, Ordering::Relaxed);
+            begin(helpers, server, job, (program, deadline), output)
+        }
         // Without its filter it would ask the kernel's own service.
-        None if is_all => Err(given_up(&held, Errno::ENOKEY)),
-        None => Ok(held),
+        (None, Road::Trapped) => Err(given_up(&held, Errno::ENOKEY)),
     }
 }
 

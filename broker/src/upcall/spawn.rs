@@ -65,7 +65,11 @@ pub(super) struct Held {
 /// The thread that forks. Children have its memory until they execute their program
 /// (as of vfork(2)), which spares them a copy; so it stands still meanwhile, and others
 /// talk to the child.
-pub(super) struct Forker(Sender<Order>);
+pub(super) struct Forker {
+    orders: Sender<Order>,
+    /// Signals that are ignored here and shall not be in a helper.
+    ignored: Arc<[c_int]>,
+}
 
 struct Order {
     child: Child,
@@ -88,7 +92,7 @@ impl Forker {
             let of_vfork = libc::CLONE_VM | libc::CLONE_VFORK;
             taken.into_iter().for_each(|order| fork(&order, &mut stack, of_vfork));
         })?;
-        Ok(Forker(orders))
+        Ok(Forker { orders, ignored: ignored_signals().into() })
     }
 
     /// Forks a helper, which then is ready but for a word from us; ETIMEDOUT if it is not by
@@ -97,7 +101,7 @@ impl Forker {
     pub(super) fn fork_held(&self, start: Start<'_>, by: Option<Instant>) -> Result<Held, Errno> {
         let is_apart = start.is_of_requester;
         let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
-        let child = Child::of(start, &theirs)?;
+        let child = Child::of(start, Arc::clone(&self.ignored), &theirs)?;
         drop(theirs);
         let answer = Arc::new(ForkAnswer { pidfd: AtomicI32::new(-1), ..ForkAnswer::default() });
         let order = Order { child, answer: Arc::clone(&answer) };
@@ -106,8 +110,8 @@ impl Forker {
             drop(order);
         } else {
             let taken = match by {
-                Some(by) => self.0.send_deadline(order, by).map_err(|_| Errno::ETIMEDOUT),
-                None => self.0.send(order).map_err(|_| Errno::ESRCH),
+                Some(by) => self.orders.send_deadline(order, by).map_err(|_| Errno::ETIMEDOUT),
+                None => self.orders.send(order).map_err(|_| Errno::ESRCH),
             };
             taken?;
         }
@@ -198,6 +202,7 @@ struct Child {
     channel: OwnedFd,
     join: Option<(OwnedFd, CloneFlags)>,
     filter: Option<(BpfProgram, Terms)>,
+    ignored: Arc<[c_int]>,
     program: CString,
     arguments: Pointers,
     environment: Pointers,
@@ -220,7 +225,7 @@ impl Pointers {
 }
 
 impl Child {
-    fn of(start: Start<'_>, channel: &OwnedFd) -> Result<Child, Errno> {
+    fn of(start: Start<'_>, ignored: Arc<[c_int]>, channel: &OwnedFd) -> Result<Child, Errno> {
         let null =
             nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
         let join = start.join.map(|(whose, what)| high(whose).map(|whose| (whose, what)));
@@ -230,6 +235,7 @@ impl Child {
             channel: high(channel.as_fd())?,
             join: join.transpose()?,
             filter: start.filter,
+            ignored,
             program: start.program,
             arguments: Pointers::to(start.arguments),
             environment: Pointers::to(start.environment),
@@ -262,7 +268,7 @@ impl Child {
 
     fn prepare(&self) -> Result<(), Errno> {
         self.arrange_descriptors()?;
-        leave_behind();
+        leave_behind(&self.ignored);
         if let Some((_, namespaces)) = self.join {
             // SAFETY: the descriptor is open in this process until its end.
             let requester = unsafe { BorrowedFd::borrow_raw(REQUESTER) };
@@ -308,16 +314,29 @@ impl Child {
     }
 }
 
+/// The signals that this process ignores, as a program would that it executes. By the bare
+/// call: libc keeps two signals for itself.
+fn ignored_signals() -> Vec<c_int> {
+    let is_ignored = |signal: &c_int| {
+        let mut action = [0u64; 4];
+        // SAFETY: the kernel writes one structure of four words, which live until the call
+        // returns, and changes nothing.
+        let raw =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, *signal, 0, action.as_mut_ptr(), 8) };
+        raw == 0 && action[0] == libc::SIG_IGN as u64
+    };
+    (1..=64).filter(is_ignored).collect()
+}
+
 /// Everything that a program inherits and the kernel's helper does not have.
-fn leave_behind() {
+fn leave_behind(ignored: &[c_int]) {
     let _ = nix::unistd::setsid();
     umask(Mode::from_bits_truncate(0o022));
     // SAFETY: the calls take integers, or a structure that lives until they return; no
     // handler is installed, and the mask is this thread's own.
     unsafe {
-        // By the bare call: libc keeps two signals for itself, which may be ignored too.
         let default = [0u64; 4];
-        for signal in 1..=64 {
+        for &signal in ignored {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8);
         }
         let none = [0u64; 16];
