@@ -22,7 +22,6 @@ use keyshim_keys::{Made, Upcall, UpcallId};
 use once_cell::sync::OnceCell;
 pub(crate) use place::Home;
 use rules::{Deed, Rules};
-use spawn::Forker;
 
 use crate::address::Address;
 use crate::fault::Fault;
@@ -145,7 +144,8 @@ pub(crate) struct Helpers {
     calling: Calling,
     rules: Rules,
     surroundings: Surroundings,
-    forker: Forker,
+    /// Signals that are ignored here and shall not be in a helper.
+    ignored: Arc<[i32]>,
     /// Whether the kernel traps calls of helpers that need not give up anything for it.
     may_trap: AtomicBool,
     /// Where they begin unless their requester has a better place.
@@ -163,9 +163,18 @@ impl Helpers {
         let server = Arc::downgrade(server);
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
-        let (forker, crew) = (Forker::start()?, Mutex::default());
+        let (ignored, crew) = (spawn::ignored_signals().into(), Mutex::default());
         let may_trap = AtomicBool::new(proc::capable(CAP_SYS_ADMIN));
-        Ok(Arc::new(Helpers { server, calling, rules, surroundings, forker, may_trap, home, crew }))
+        Ok(Arc::new(Helpers {
+            server,
+            calling,
+            rules,
+            surroundings,
+            ignored,
+            may_trap,
+            home,
+            crew,
+        }))
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
