@@ -84,11 +84,8 @@ impl Server {
 
     fn conclude(&self, concluded: impl FnOnce(&mut Domain)) {
         let mut domain = self.domain();
-        let before = domain.service.next_collection();
         concluded(&mut domain);
-        let due = domain.service.next_collection();
         domain.let_go();
-        self.notes.leave_if_sooner(due, before);
         self.deliver();
     }
 }

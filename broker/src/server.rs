@@ -121,19 +121,32 @@ pub(crate) struct Locked<'a> {
 impl Locked<'_> {
     /// Lets go of the domain; for who calls [`Server::deliver`] next.
     pub(crate) fn let_go(mut self) {
-        self.bell.is_silent = true;
+        self.bell.delivers = true;
     }
 }
 
-/// Calls for somebody to deliver what has arisen.
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let due = self.domain.service.next_collection();
+        self.bell.is_sooner = self.bell.server.notes.is_sooner(due);
+    }
+}
+
+/// Tells the housekeeper what has arisen while somebody had the domain.
 struct Bell<'a> {
     server: &'a Server,
-    is_silent: bool,
+    /// Who had it delivers all deeds.
+    delivers: bool,
+    /// The next collection is sooner than the housekeeper knows.
+    is_sooner: bool,
 }
 
 impl Drop for Bell<'_> {
     fn drop(&mut self) {
-        if !self.is_silent && !self.server.outbox.is_empty() {
+        if self.is_sooner {
+            self.server.notes.leave(Note::Collect);
+        }
+        if !self.delivers && !self.server.outbox.is_empty() {
             self.server.notes.leave(Note::Deeds);
         }
     }
@@ -214,7 +227,7 @@ impl Server {
     pub(crate) fn domain(&self) -> Locked<'_> {
         // A panic aborts the process, so no lock is ever poisoned.
         let domain = self.domain.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { domain, bell: Bell { server: self, is_silent: false } }
+        Locked { domain, bell: Bell { server: self, delivers: false, is_sooner: false } }
     }
 
     /// True while somebody needs this server.

@@ -184,7 +184,7 @@ impl Supervisor {
             return Some(Outcome { value, done, carries_payload });
         }
         let road = || Road::Trapped(Box::new(Trapped::new(self, call, raw, task, deed)));
-        let progress = worker::carry_out_found(&self.server, domain, task, &request, data, road);
+        let progress = worker::carry_out_found(domain, task, &request, data, road);
         let value = match progress {
             Ok(Progress::Answered(answer)) => {
                 marshal::deliver(raw, &Reply { answer, data }, memory)

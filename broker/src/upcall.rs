@@ -5,13 +5,16 @@
 //! ever waits for one. So many run at once and no more; the others wait for their turn,
 //! except those that a helper itself has requested, for whom that might be for ever.
 
+mod child;
 mod helper;
 mod output;
 mod place;
+mod process;
 mod rules;
 mod spawn;
 mod trap;
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -22,6 +25,7 @@ use keyshim_abi::Errno;
 use keyshim_keys::{Made, Upcall, UpcallId};
 use once_cell::sync::OnceCell;
 pub(crate) use place::Home;
+use process::Process;
 use rules::{Deed, Rules};
 
 use crate::address::Address;
@@ -41,6 +45,11 @@ pub(crate) const AT_ONCE_MAX: usize = 64;
 /// How long a thread that has started a helper waits for the next; the filter that it may have
 /// is ready for so long.
 const IDLE_MAX: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// A process that the next helper of this thread will be.
+    static RESERVE: Cell<Option<Process>> = const { Cell::new(None) };
+}
 
 /// Helpers whose requester is a helper, whose requester is a helper, and so on.
 const DEPTH_MAX: usize = 16;
@@ -169,7 +178,7 @@ impl Helpers {
         let server = Arc::downgrade(server);
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
-        let (ignored, crew) = (spawn::ignored_signals().into(), Mutex::default());
+        let (ignored, crew) = (child::ignored_signals().into(), Mutex::default());
         let may_trap = AtomicBool::new(proc::capable(CAP_SYS_ADMIN));
         Ok(Arc::new(Helpers {
             server,
@@ -242,9 +251,12 @@ impl Helpers {
             }
             let Some(server) = self.server.upgrade() else { return };
             let made = job.said.as_ref().and_then(|(deed, _)| rules::made(deed, &job.upcall));
-            let outcome = match made {
-                Some(made) => Ok(Some(made)),
-                None => helper::live(self, &server, &job).map(|()| None),
+            let (outcome, process) = match made {
+                Some(made) => (Ok(Some(made)), None),
+                None => match helper::live(self, &server, &job, RESERVE.take()) {
+                    Ok(process) => (Ok(None), Some(process)),
+                    Err(errno) => (Err(errno), None),
+                },
             };
             // Before the requester hears of it: its next helper is none of this one's.
             let next = self.leave(id, job.depth);
@@ -253,11 +265,20 @@ impl Helpers {
                 Ok(None) => server.upcall_exited(id),
                 Err(errno) => server.upcall_failed(id, errno),
             }
+            // Nobody waits for us to take leave of it.
+            drop(process);
             match next {
                 Some(next) => job = next,
-                None => return,
+                None => return RESERVE.set(self.in_reserve(&server)),
             }
         }
+    }
+
+    /// Somebody for the next request, while few ask: who asks again at once is served by
+    /// another thread.
+    fn in_reserve(&self, server: &Arc<Server>) -> Option<Process> {
+        let is_quiet = self.crew().running.len() < 2;
+        (is_quiet && self.calling.program.is_some()).then(|| helper::in_reserve(self, server))?
     }
 
     /// Takes note which process a helper is.

@@ -30,6 +30,7 @@ const UNSAFE_FILES: &[&str] = &[
     "broker/src/supervisor/notify.rs",
     "broker/src/supervisor/trial.rs",
     "broker/src/sys.rs",
+    "broker/src/upcall/child.rs",
     "broker/src/upcall/spawn.rs",
     "preload/benches/guest.rs",
     "preload/src/autostart.rs",
