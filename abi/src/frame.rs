@@ -21,7 +21,7 @@ pub use decode::{decode_delay, decode_message, decode_reply, decode_welcome};
 pub use encode::{Encoded, encode_delay, encode_message, encode_reply_head, encode_welcome};
 
 /// Version of this format; both sides must have the same.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of the length that begins each frame.
 pub const LENGTH_LEN: usize = 4;
 /// What a client sends to the broker's door, a datagram socket, together with one

@@ -280,14 +280,11 @@ fn authority_request<'s, M: UserMemory>(
         }
         op::INSTANTIATE_IOV => {
             let payload = scattered::scattered(fetch, b, c as u32)?;
-            Request::Instantiate { key, payload, keyring }
+            Request::InstantiateIov { key, payload, keyring }
         }
-        op::NEGATE => Request::Reject {
-            key,
-            timeout_s: b as u32,
-            error: Errno::ENOKEY.raw() as u32,
-            keyring: KeyId::from_register(c),
-        },
+        op::NEGATE => {
+            Request::Negate { key, timeout_s: b as u32, keyring: KeyId::from_register(c) }
+        }
         op::REJECT => Request::Reject { key, timeout_s: b as u32, error: c as u32, keyring },
         op::ASSUME_AUTHORITY => Request::AssumeAuthority { key },
         operation => Request::Other { operation },

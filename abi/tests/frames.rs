@@ -51,7 +51,7 @@ impl Parts {
     }
 }
 
-const VARIANTS: usize = 27;
+const VARIANTS: usize = 29;
 
 fn request(p: &Parts) -> Request<'_> {
     let [a, b, c, d] = p.numbers;
@@ -112,6 +112,8 @@ fn number_request(p: &Parts) -> Request<'_> {
         },
         24 => Request::Move { key, from: keyring, to: id(c), flags: d },
         25 => Request::Capabilities { room: p.room.unwrap_or_default() },
+        26 => Request::InstantiateIov { key, payload: p.payload(), keyring },
+        27 => Request::Negate { key, timeout_s: c, keyring },
         _ => Request::Other { operation: a },
     }
 }

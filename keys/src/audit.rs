@@ -131,7 +131,10 @@ impl KeyService {
                 key.quota_len >= key.data_len || !key.flags.in_quota,
                 "a charge covers what the key holds",
             ),
-            (key.perm.is_legal(), "a mask has no bits that SETPERM refuses"),
+            (
+                key.perm.is_within(self.profile.legal_perm),
+                "a mask has no bits that SETPERM refuses",
+            ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(Violation { at: key.serial.raw().into(), rule }),

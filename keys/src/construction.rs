@@ -17,9 +17,7 @@ use crate::effect::{CallId, Effect, Upcall, UpcallId};
 use crate::key::{KeyIx, KeyRef};
 use crate::key_type::{Made, Match, Requested, TypeIx};
 use crate::lookup::{Call, Stop, Wait};
-use crate::ops::add_key::default_perm;
 use crate::permission;
-use crate::process_keys::SESSION_PERM;
 use crate::quota::Charge;
 use crate::search::{Goal, Miss};
 use crate::service::{KeyService, Upcalls};
@@ -217,7 +215,7 @@ impl KeyService {
             description: wanted.description,
             uid: call.caller.ids.fsuid,
             gid: call.caller.ids.fsgid,
-            perm: default_perm(wanted.key_type, &*key_type),
+            perm: self.requested_perm(wanted.key_type, &*key_type),
             charge: Charge::Limited,
             namespace: call.caller.namespace().number,
         })?;
@@ -256,7 +254,7 @@ impl KeyService {
             description: name.as_bytes(),
             uid: call.caller.ids.fsuid,
             gid: call.caller.ids.fsgid,
-            perm: SESSION_PERM,
+            perm: self.profile.session_perm,
             charge: Charge::Overrun,
             namespace: call.caller.namespace().number,
         })?;

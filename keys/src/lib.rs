@@ -12,7 +12,7 @@
 //! there is made (`construction.rs`) and finished (`completion.rs`) by somebody with the
 //! authority to do so (`auth.rs`), while calls wait (`waiting.rs`). [`KeyService`] is the
 //! face for callers, with answers and effects (`effect.rs`); `services.rs` is that for
-//! services in the same program.
+//! services in the same program. What differs from kernel to kernel is in `profile.rs`.
 //!
 //! Absent here on purpose: a clock, files, sockets, threads, randomness. Each comes
 //! in as a value, so that a recorded list of inputs replays to the same state.
@@ -48,6 +48,7 @@ mod payload;
 mod permission;
 mod proc;
 mod process_keys;
+pub mod profile;
 mod quota;
 mod search;
 mod service;
@@ -73,6 +74,7 @@ pub use key_type::{
 pub use links::Links;
 pub use negative::Refusal;
 pub use payload::{Payload, Secret};
+pub use profile::Profile;
 pub use service::{Config, KeyService, Upcalls};
 pub use services::{KeyInfo, KeyRequest};
 pub use time::Now;

@@ -120,6 +120,14 @@ impl KeyService {
         }
     }
 
+    /// What SETPERM and CHOWN want of a key.
+    pub(crate) fn attribute_access(&self) -> Access {
+        match self.profile.has_setattr {
+            true => Access::Partial(Need::Setattr),
+            false => Access::Named,
+        }
+    }
+
     /// The key of that id as [`Access::Partial`] gives it; EACCES is excused for who has
     /// the authority to instantiate it. `denied` says what it is without that authority,
     /// given why there is none.

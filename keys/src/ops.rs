@@ -38,13 +38,16 @@ use crate::service::KeyService;
 /// The value of an operation, or why it does not go on.
 pub(crate) type Progress = Result<u32, Stop>;
 
-/// Carries out one call.
+/// Carries out one call. EOPNOTSUPP for what the domain's kernel did not know yet.
 pub(crate) fn carry_out(
     service: &mut KeyService,
     call: &Call<'_>,
     request: &Request<'_>,
     data: &mut Vec<u8>,
 ) -> Progress {
+    if request.operation().is_some_and(|number| number > service.profile.last_operation) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     match *request {
         Request::AddKey { type_name, description, payload, keyring } => {
             add_key::add_key(service, call, type_name, description, payload, keyring)
@@ -99,8 +102,12 @@ fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<
         Request::GetPersistent { uid, keyring } => {
             get_persistent::get_persistent(service, call, uid, keyring)
         }
-        Request::Instantiate { key, payload, keyring } => {
+        Request::Instantiate { key, payload, keyring }
+        | Request::InstantiateIov { key, payload, keyring } => {
             instantiate::instantiate(service, call, key, payload, keyring)
+        }
+        Request::Negate { key, timeout_s, keyring } => {
+            reject::reject(service, call, key, (timeout_s, Errno::ENOKEY.raw() as u32), keyring)
         }
         Request::Reject { key, timeout_s, error, keyring } => {
             reject::reject(service, call, key, (timeout_s, error), keyring)

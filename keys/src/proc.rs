@@ -178,6 +178,7 @@ mod tests {
         let mut service = KeyService::new(Config {
             entropy: Box::new(Counting(0)),
             upcalls: crate::Upcalls::Off,
+            profile: crate::Profile::LINUX_6,
         });
         let user = service.types.find(b"user").unwrap();
         let key = service

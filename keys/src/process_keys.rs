@@ -94,14 +94,6 @@ pub(crate) struct UserKeyrings {
 }
 
 const POSSESSOR_ALL_BUT_SETATTR: Perm = Perm::POSSESSOR_ALL.without(Perm::possessor(Need::Setattr));
-/// `_uid.N` and `_uid_ses.N`: 1f3f0000.
-const USER_KEYRING_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x003f_0000));
-/// `_tid` and `_pid`: 3f010000.
-pub(crate) const TASK_KEYRING_PERM: Perm = Perm::POSSESSOR_ALL.with(Perm::user(Need::View));
-/// `_ses`: 3f030000.
-pub(crate) const SESSION_PERM: Perm = TASK_KEYRING_PERM.with(Perm::user(Need::Read));
-/// A named session: 3f130000.
-const NAMED_SESSION_PERM: Perm = SESSION_PERM.with(Perm::user(Need::Link));
 /// `.user_reg`: 0c030000.
 const USER_REGISTER_PERM: Perm = Perm(0x0c03_0000);
 /// Persistent keyrings and their register: 1f030000.
@@ -210,7 +202,7 @@ impl KeyService {
             description: name.as_bytes(),
             uid: call.caller.ids.uid,
             gid: Gid::INVALID,
-            perm: USER_KEYRING_PERM,
+            perm: self.profile.user_keyring_perm,
             charge: Charge::Limited,
             namespace: call.caller.namespace().number,
         })?;
@@ -227,7 +219,12 @@ impl KeyService {
             Some(ring) => Ok(ring),
             None if !create => Err(Errno::ENOKEY),
             None => {
-                let ring = self.task_keyring(call, b"_tid", TASK_KEYRING_PERM, Charge::Overrun)?;
+                let ring = self.task_keyring(
+                    call,
+                    b"_tid",
+                    self.profile.task_keyring_perm,
+                    Charge::Overrun,
+                )?;
                 self.task(call).rings.thread = Some(ring);
                 Ok(ring)
             }
@@ -243,7 +240,12 @@ impl KeyService {
             Some(ring) => Ok(ring),
             None if !create => Err(Errno::ENOKEY),
             None => {
-                let ring = self.task_keyring(call, b"_pid", TASK_KEYRING_PERM, Charge::Overrun)?;
+                let ring = self.task_keyring(
+                    call,
+                    b"_pid",
+                    self.profile.task_keyring_perm,
+                    Charge::Overrun,
+                )?;
                 self.task(call).rings.process = Some(ring);
                 Ok(ring)
             }
@@ -296,7 +298,7 @@ impl KeyService {
     pub(crate) fn join_anonymous_session(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
         let first = self.task(call).rings.session.is_none();
         let charge = if first { Charge::Overrun } else { Charge::Limited };
-        let ring = self.task_keyring(call, b"_ses", SESSION_PERM, charge)?;
+        let ring = self.task_keyring(call, b"_ses", self.profile.session_perm, charge)?;
         self.install_session(call.caller.task, call.caller.ids, ring);
         Ok(ring)
     }
@@ -319,7 +321,7 @@ impl KeyService {
                 description: name,
                 uid: call.caller.ids.uid,
                 gid: call.caller.ids.gid,
-                perm: NAMED_SESSION_PERM,
+                perm: self.profile.named_session_perm,
                 charge: Charge::Limited,
                 namespace: call.caller.namespace().number,
             })?,

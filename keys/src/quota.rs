@@ -11,6 +11,8 @@ use keyshim_abi::Errno;
 use keyshim_abi::caller::Uid;
 use keyshim_abi::procfs::Knob;
 
+use crate::profile::Profile;
+
 /// The values of `/proc/sys/kernel/keys/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Knobs {
@@ -22,20 +24,19 @@ pub(crate) struct Knobs {
     pub(crate) persistent_keyring_expiry_s: u32,
 }
 
-impl Default for Knobs {
-    fn default() -> Knobs {
+impl Knobs {
+    /// As they are until somebody writes to them.
+    pub(crate) const fn of(profile: &Profile) -> Knobs {
         Knobs {
-            maxkeys: 200,
-            maxbytes: 20_000,
-            root_maxkeys: 1_000_000,
-            root_maxbytes: 25_000_000,
+            maxkeys: profile.maxkeys,
+            maxbytes: profile.maxbytes,
+            root_maxkeys: profile.root_maxkeys,
+            root_maxbytes: profile.root_maxbytes,
             gc_delay_s: 300,
             persistent_keyring_expiry_s: 3 * 24 * 3600,
         }
     }
-}
 
-impl Knobs {
     pub(crate) fn get(&self, knob: Knob) -> u32 {
         match knob {
             Knob::Maxkeys => self.maxkeys,
@@ -206,7 +207,7 @@ mod tests {
     const OTHER: Uid = Uid(1001);
 
     fn knobs() -> Knobs {
-        Knobs { maxkeys: 3, maxbytes: 100, ..Knobs::default() }
+        Knobs { maxkeys: 3, maxbytes: 100, ..Knobs::of(&Profile::LINUX_6) }
     }
 
     fn user(users: &Users, uid: Uid) -> User {

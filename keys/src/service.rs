@@ -18,6 +18,7 @@ use crate::lookup::{Call, Stop};
 use crate::names::Names;
 use crate::ops;
 use crate::process_keys::{Image, ImageIx, Namespaces, Task};
+use crate::profile::Profile;
 use crate::quota::{Knobs, Users};
 use crate::store::Store;
 use crate::waiting::Waiters;
@@ -29,6 +30,8 @@ pub struct Config {
     pub entropy: Box<dyn Entropy>,
     /// Whether somebody is called for keys that are not there.
     pub upcalls: Upcalls,
+    /// Which kernel it behaves like.
+    pub profile: Profile,
 }
 
 /// What happens to a request for a key that is not there, with callout information.
@@ -43,6 +46,7 @@ pub enum Upcalls {
 
 /// One key universe.
 pub struct KeyService {
+    pub(crate) profile: Profile,
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) hasher: IndexHasher,
     pub(crate) store: Store,
@@ -77,12 +81,13 @@ impl KeyService {
     pub fn new(config: Config) -> KeyService {
         let mut entropy = config.entropy;
         KeyService {
+            profile: config.profile,
             hasher: IndexHasher::new(&mut *entropy),
             entropy,
             store: Store::default(),
             types: Types::builtin(),
             users: Users::default(),
-            knobs: Knobs::default(),
+            knobs: Knobs::of(&config.profile),
             tasks: BTreeMap::new(),
             images: BTreeMap::new(),
             next_image: 0,
@@ -136,6 +141,12 @@ impl KeyService {
     #[must_use]
     pub fn take_effects(&mut self) -> Vec<Effect> {
         core::mem::take(&mut self.effects)
+    }
+
+    /// Which kernel it behaves like.
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
     }
 
     /// Whether somebody is called for keys that are not there.

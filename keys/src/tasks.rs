@@ -9,7 +9,7 @@ use crate::create::NewKey;
 use crate::effect::UpcallId;
 use crate::key::KeyIx;
 use crate::key_type::TypeIx;
-use crate::process_keys::{Image, ImageIx, Subscriptions, TASK_KEYRING_PERM, Task};
+use crate::process_keys::{Image, ImageIx, Subscriptions, Task};
 use crate::quota::Charge;
 use crate::service::KeyService;
 
@@ -76,7 +76,7 @@ impl KeyService {
             description: b"_tid",
             uid: maker.ids.uid,
             gid: maker.ids.gid,
-            perm: TASK_KEYRING_PERM,
+            perm: self.profile.task_keyring_perm,
             charge: Charge::Overrun,
             namespace,
         })

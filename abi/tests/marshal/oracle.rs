@@ -22,6 +22,7 @@ pub(crate) enum Owned {
     Update(KeyId, OwnedPayload),
     Search(KeyId, Text, Text, KeyId),
     Instantiate(KeyId, OwnedPayload, KeyId),
+    InstantiateIov(KeyId, OwnedPayload, KeyId),
     Restrict(KeyId, Option<Text>, Option<Text>),
     Numbers(Request<'static>),
 }
@@ -66,6 +67,11 @@ impl Owned {
                 destination: *destination,
             },
             Owned::Instantiate(key, payload, keyring) => Request::Instantiate {
+                key: *key,
+                payload: lend_payload(payload),
+                keyring: *keyring,
+            },
+            Owned::InstantiateIov(key, payload, keyring) => Request::InstantiateIov {
                 key: *key,
                 payload: lend_payload(payload),
                 keyring: *keyring,
@@ -173,7 +179,7 @@ fn instantiate_iov([_, a, b, c, d]: [u64; 5], memory: &Memory) -> Result<Owned, 
         ),
         false => OwnedPayload::Unreadable(total as u64),
     };
-    Ok(Owned::Instantiate(KeyId(a as i32), payload, KeyId(d as i32)))
+    Ok(Owned::InstantiateIov(KeyId(a as i32), payload, KeyId(d as i32)))
 }
 
 pub(crate) fn request(call: &RawCall, memory: &Memory) -> Result<Owned, Errno> {
@@ -219,7 +225,7 @@ fn numbers(operation: u32, [a, b, c, d]: [u64; 4]) -> Request<'static> {
         op::LINK => Request::Link { key, keyring: id(b) },
         op::UNLINK => Request::Unlink { key, keyring: id(b) },
         op::READ => Request::Read { key, room },
-        op::NEGATE => Request::Reject { key, timeout_s: b as u32, error: 126, keyring: id(c) },
+        op::NEGATE => Request::Negate { key, timeout_s: b as u32, keyring: id(c) },
         op::SET_REQKEY_KEYRING => Request::SetReqkeyKeyring { default: a as i32 },
         op::SET_TIMEOUT => Request::SetTimeout { key, timeout_s: b as u32 },
         op::ASSUME_AUTHORITY => Request::AssumeAuthority { key },

@@ -54,14 +54,11 @@ impl Domain {
 
 #[cfg(test)]
 mod tests {
-    use keyshim_keys::Upcalls;
-
     use super::*;
-    use crate::host;
 
     #[test]
     fn a_number_that_is_nobodys_begins_nothing() {
-        let mut domain = Domain::new(host::entropy(Some(1)), Upcalls::Off).unwrap();
+        let mut domain = Domain::plain(Some(1)).unwrap();
         for pid in [0, i32::MAX as u32, std::process::id()] {
             assert_eq!(domain.begin_session(pid, &name("x")), Err(CutOff::Gone), "{pid}");
         }

@@ -18,7 +18,7 @@
 use alloc::sync::Arc;
 
 use keyshim_abi::limits::ADD_PAYLOAD_LEN_MAX;
-use keyshim_abi::{Errno, Fetched, KeyId, Need, Payload, Perm};
+use keyshim_abi::{Errno, Fetched, KeyId, Need, Payload};
 
 use super::{Progress, checked_type_name, serial_of};
 use crate::create::NewKey;
@@ -146,7 +146,7 @@ fn create(
         description,
         uid: call.caller.ids.fsuid,
         gid: call.caller.ids.fsgid,
-        perm: default_perm(type_ix, key_type),
+        perm: service.new_key_perm(type_ix, key_type),
         charge: Charge::Limited,
         namespace: call.caller.namespace().number,
     })?;
@@ -157,18 +157,4 @@ fn create(
             Err(errno)
         }
     }
-}
-
-/// The possessor may do what the type can; the owner may look.
-pub(crate) fn default_perm(type_ix: TypeIx, key_type: &dyn KeyType) -> Perm {
-    let mut perm = [Need::View, Need::Search, Need::Link, Need::Setattr]
-        .into_iter()
-        .fold(Perm::user(Need::View), |perm, need| perm.with(Perm::possessor(need)));
-    if key_type.reader().is_some() {
-        perm = perm.with(Perm::possessor(Need::Read));
-    }
-    if type_ix == TypeIx::KEYRING || key_type.updater().is_some() {
-        perm = perm.with(Perm::possessor(Need::Write));
-    }
-    perm
 }

@@ -9,11 +9,11 @@
 //! 5. the new owner's quota: EDQUOT
 
 use keyshim_abi::caller::{Caller, Capability, Gid, Uid};
-use keyshim_abi::{Errno, KeyId, Need};
+use keyshim_abi::{Errno, KeyId};
 
 use super::Progress;
 use crate::key::{Key, KeyIx, KeyState};
-use crate::lookup::{Access, Call, Missing};
+use crate::lookup::{Call, Missing};
 use crate::service::KeyService;
 
 const UNCHANGED: u32 = u32::MAX;
@@ -35,7 +35,7 @@ pub(super) fn chown(
     if uid.is_none() && gid.is_none() {
         return Ok(0);
     }
-    let key = service.lookup(call, key, Missing::Create, Access::Partial(Need::Setattr))?.key;
+    let key = service.lookup(call, key, Missing::Create, service.attribute_access())?.key;
     if needs_privilege(service.store.get(key), call.caller, uid, gid)
         && !call.caller.privileges.capable(Capability::SysAdmin)
     {

@@ -12,7 +12,8 @@ use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::reply::Reply;
 use keyshim_abi::user_memory::UserMemory;
 use keyshim_keys::{
-    CallId, Config, Effect, Entropy, KeyService, Now, Outcome, TaskEvent, Upcall, UpcallId, Upcalls,
+    CallId, Config, Effect, Entropy, KeyService, Now, Outcome, Profile, TaskEvent, Upcall,
+    UpcallId, Upcalls,
 };
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -119,8 +120,19 @@ impl CoreWorld {
     /// An empty universe with one task of that name.
     #[must_use]
     pub fn new(seed: u64, first: &str, second: i64, id_base: u32) -> CoreWorld {
+        CoreWorld::profiled(seed, first, (second, id_base), Profile::default())
+    }
+
+    /// The same of another kernel.
+    #[must_use]
+    pub fn profiled(
+        seed: u64,
+        first: &str,
+        (second, id_base): (i64, u32),
+        profile: Profile,
+    ) -> CoreWorld {
         let entropy = Box::new(Seeded(ChaCha8Rng::seed_from_u64(seed)));
-        let mut service = KeyService::new(Config { entropy, upcalls: Upcalls::On });
+        let mut service = KeyService::new(Config { entropy, upcalls: Upcalls::On, profile });
         let mut tasks = Tasks::default();
         let now = Now(second);
         let task = tasks.begin(first);
