@@ -108,7 +108,7 @@ impl KeyService {
         self.reserve(ix, prep.quota_len)?;
         self.finish_instantiation(ix, prep.payload);
         if self.store.get(ix).key_type == TypeIx::KEYRING {
-            self.names.publish(&self.store, ix);
+            self.names.publish(&self.store, ix, self.profile.reserves_dots);
         }
         if let Some(expiry) = prep.expiry {
             self.set_expiry(ix, Some(expiry));

@@ -16,6 +16,7 @@ use keyshim_abi::{Errno, Serial};
 
 use crate::Now;
 use crate::payload::{Payload, Secret};
+use crate::profile::Profile;
 use crate::types;
 
 /// A payload that the type has checked, ready to go into a key
@@ -228,9 +229,9 @@ struct Entry {
 pub(crate) struct Types(Vec<Entry>);
 
 impl Types {
-    pub(crate) fn builtin() -> Types {
+    pub(crate) fn builtin(profile: &Profile) -> Types {
         let all: [Arc<dyn KeyType>; 7] = [
-            Arc::new(types::keyring::Keyring),
+            Arc::new(types::keyring::Keyring { rings: profile.rings }),
             Arc::new(types::dead::Dead),
             Arc::new(types::request_key_auth::RequestKeyAuth),
             Arc::new(types::user::User),

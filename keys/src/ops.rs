@@ -118,13 +118,27 @@ fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<
 }
 
 /// A type name as the kernel takes it: empty or too long EINVAL, with a leading dot
-/// EPERM, at a bad address EFAULT (`key_get_type_from_user`).
-fn checked_type_name(type_name: Fetched<&[u8]>) -> Result<&[u8], Errno> {
-    match type_name? {
-        [] => Err(Errno::EINVAL),
-        [b'.', ..] => Err(Errno::EPERM),
-        name => Ok(name),
+/// EPERM, at a bad address EFAULT (`key_get_type_from_user`). Where that does not matter,
+/// what is too long is cut off and then as unknown as the empty name.
+fn checked_type_name<'a>(
+    service: &KeyService,
+    type_name: Fetched<&'a [u8]>,
+) -> Result<&'a [u8], Errno> {
+    let is_strict = service.profile.strict_type_names;
+    match type_name {
+        Err(Errno::EINVAL) if !is_strict => Ok(&[]),
+        Ok([]) if is_strict => Err(Errno::EINVAL),
+        Ok([b'.', ..]) if service.profile.reserves_dots => Err(Errno::EPERM),
+        name => name,
     }
+}
+
+/// A description, name or callout information: EFAULT, EINVAL when it is too long.
+fn checked_text<'a>(service: &KeyService, text: Fetched<&'a [u8]>) -> Fetched<&'a [u8]> {
+    text.and_then(|text| match text.len() <= service.profile.text_len_max {
+        true => Ok(text),
+        false => Err(Errno::EINVAL),
+    })
 }
 
 /// Copies what has been made into the caller's buffer if all of it fits.

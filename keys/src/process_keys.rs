@@ -134,6 +134,7 @@ impl KeyService {
         name: &[u8],
     ) -> Result<Option<KeyIx>, Errno> {
         let search = Search {
+            profile: &self.profile,
             store: &self.store,
             now: call.now,
             caller: call.caller,

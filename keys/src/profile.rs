@@ -6,10 +6,12 @@
 //! (docs/PROFILES.md, which lists every point as well). `S58` and the like are rows of the
 //! seed document, the kernel's text of 2004 on which this project stands (docs/SEED.md).
 
+mod choices;
 mod linux_2_6_10;
 mod linux_6;
 
-use keyshim_abi::Perm;
+pub use choices::{Grants, NotUpdatable, Rings, Serials, Tells, Unfinished};
+use keyshim_abi::{Errno, Perm};
 
 /// One kernel's ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,42 @@ pub struct Profile {
     pub session_perm: Perm,
     /// The mask of a session keyring with a name. S123.
     pub named_session_perm: Perm,
+    /// Whether who reaches a key from its own keyrings possesses it, and may what its mask
+    /// grants a possessor. S58, S60, S65.
+    pub possession: bool,
+    /// What READ says without the right to read. S157.
+    pub unreadable: Errno,
+    /// Bytes of the largest payload for a new key; more are EINVAL. S110, S165.
+    pub add_payload_len_max: u64,
+    /// Bytes of the longest description, name or callout information; more are EINVAL. S110.
+    pub text_len_max: usize,
+    /// Whether an empty type name, or one of more than 31 bytes, is EINVAL. Else it is just
+    /// unknown. S110.
+    pub strict_type_names: bool,
+    /// Whether types and keyrings with a leading dot are not for callers, EPERM. S106, S108.
+    pub reserves_dots: bool,
+    /// Whether add_key may be given no description, for the type to invent one; else EFAULT.
+    /// S32.
+    pub description_may_be_null: bool,
+    /// Whether add_key looks at payload and link before anything is made or updated; else
+    /// in its course, each when its turn comes. S102, S104.
+    pub checks_ahead: bool,
+    /// What becomes of a lookup of a key under construction. S20, S172.
+    pub unfinished: Unfinished,
+    /// Whether a lookup of a negative key is refused with its stored error. S22, S23.
+    pub negative_refuses: bool,
+    /// The lowest id of a special keyring; any below is EINVAL. S99, S170.
+    pub lowest_special: i32,
+    /// What keyrings are made of. S2, S84, S144, S147, S148, S151.
+    pub rings: Rings,
+    /// What add_key does where an equal key is that cannot be updated. S101.
+    pub not_updatable: NotUpdatable,
+    /// What a search that finds nothing tells of what it met. S116, S155.
+    pub search_tells: Tells,
+    /// Whether the keyring where a search begins may itself be what is found. S151.
+    pub search_finds_its_top: bool,
+    /// What a service is told that finds nothing in a keyring. S188.
+    pub nothing_found: Errno,
     /// How new keys are numbered. S7.
     pub serials: Serials,
     /// Keys that a user may have, unless a knob says otherwise. S47, S91.
@@ -45,24 +83,6 @@ pub struct Profile {
     pub root_maxkeys: u32,
     /// Bytes that root's keys may take. S47.
     pub root_maxbytes: u32,
-}
-
-/// To whom a new key grants what its type can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grants {
-    /// To its possessor, with SETATTR; its owner may look at it.
-    Possessor,
-    /// To its owner.
-    Owner,
-}
-
-/// How new keys are numbered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Serials {
-    /// At random, from 3 up.
-    Random,
-    /// One after the other from 3; after the last, from 3 again, where there is room.
-    Sequential,
 }
 
 impl Profile {

@@ -85,7 +85,7 @@ impl KeyService {
             hasher: IndexHasher::new(&mut *entropy),
             entropy,
             store: Store::default(),
-            types: Types::builtin(),
+            types: Types::builtin(&config.profile),
             users: Users::default(),
             knobs: Knobs::of(&config.profile),
             tasks: BTreeMap::new(),

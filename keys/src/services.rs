@@ -104,7 +104,8 @@ impl KeyService {
 
     /// Searches a keyring, and those nested in it if `recurse`, with the rights of a
     /// caller who possesses it (`keyring_search`). ENOKEY for an unknown type, ENOTDIR,
-    /// EACCES, EKEYREVOKED, EKEYEXPIRED, a stored error; EAGAIN when there is no such key.
+    /// EACCES, EKEYREVOKED, EKEYEXPIRED, a stored error; EAGAIN (or what the
+    /// profile says) when there is no such key.
     /// A key under construction is found like any other.
     pub fn keyring_search(
         &mut self,
@@ -118,6 +119,7 @@ impl KeyService {
         let type_ix = self.types.find(type_name).ok_or(Errno::ENOKEY)?;
         let matcher = Arc::clone(self.types.get(type_ix)).match_preparse(description)?;
         let search = Search {
+            profile: &self.profile,
             store: &self.store,
             now,
             caller,
@@ -128,7 +130,7 @@ impl KeyService {
         };
         match search.below(KeyRef::possessed(ring)) {
             Ok(found) => Ok(self.held_key(found.key)),
-            Err(Miss::Nothing) => Err(Errno::EAGAIN),
+            Err(Miss::Nothing) => Err(self.profile.nothing_found),
             Err(Miss::Because(errno)) => Err(errno),
         }
     }

@@ -14,12 +14,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use keyshim_abi::limits::PAGE_LEN;
-use keyshim_abi::{Errno, KeyId, Need};
+use keyshim_abi::{Errno, KeyId};
 
 use super::{Progress, copy_if_it_fits};
 use crate::key::Key;
 use crate::lookup::{Access, Call, Missing, Stop};
-use crate::permission;
 use crate::service::KeyService;
 
 const SERIAL_LEN: usize = 4;
@@ -36,9 +35,11 @@ pub(super) fn read(
         found => found?,
     };
     let key = service.store.get(found.key);
-    key.rejection()?;
-    if !found.possessed {
-        permission::check(key, false, call.caller, Need::Read)?;
+    if service.profile.negative_refuses {
+        key.rejection()?;
+    }
+    if !service.may_read(call, found) {
+        return Err(service.profile.unreadable.into());
     }
     let key_type = Arc::clone(service.types.get(key.key_type));
     let reader = key_type.reader().ok_or(Errno::EOPNOTSUPP)?;

@@ -4,10 +4,10 @@
 //! says if the code was merely wrong, and what the code did if the document was; [`QUIRKS`]
 //! has the bugs as well.
 
-use keyshim_abi::Perm;
 use keyshim_abi::uapi::keyctl as op;
+use keyshim_abi::{Errno, Perm};
 
-use super::{Grants, Profile, Serials};
+use super::{Grants, NotUpdatable, Profile, Rings, Serials, Tells, Unfinished};
 
 /// Every right for the owner: the mask of all that the kernel makes itself.
 const OWNER_ALL: Perm = Perm(0x001f_0000);
@@ -23,6 +23,22 @@ pub(super) const PROFILE: Profile = Profile {
     task_keyring_perm: OWNER_ALL,
     session_perm: OWNER_ALL,
     named_session_perm: OWNER_ALL,
+    possession: false,
+    unreadable: Errno::ENOKEY,
+    add_payload_len_max: 32_767,
+    text_len_max: 4094,
+    strict_type_names: false,
+    reserves_dots: false,
+    description_may_be_null: false,
+    checks_ahead: false,
+    unfinished: Unfinished::Eio,
+    negative_refuses: false,
+    lowest_special: -6,
+    rings: Rings::Listed { places_max: 510 },
+    not_updatable: NotUpdatable::Exists,
+    search_tells: Tells::NegativeKeys,
+    search_finds_its_top: false,
+    nothing_found: Errno::ENOKEY,
     serials: Serials::Sequential,
     maxkeys: 100,
     maxbytes: 10_000,
@@ -30,4 +46,9 @@ pub(super) const PROFILE: Profile = Profile {
     root_maxbytes: 10_000,
 };
 
-pub(super) const QUIRKS: Profile = PROFILE;
+pub(super) const QUIRKS: Profile = Profile {
+    // The size of a key was taken for that of a pointer to one.
+    rings: Rings::Listed { places_max: 24 },
+    nothing_found: Errno::EAGAIN,
+    ..PROFILE
+};

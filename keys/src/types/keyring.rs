@@ -12,8 +12,11 @@ use keyshim_abi::Errno;
 use crate::key_type::{KeyType, Preparsed, ReadKey, Summary};
 use crate::links::Links;
 use crate::payload::Payload;
+use crate::profile::Rings;
 
-pub(crate) struct Keyring;
+pub(crate) struct Keyring {
+    pub(crate) rings: Rings,
+}
 
 impl KeyType for Keyring {
     fn name(&self) -> &'static str {
@@ -24,14 +27,16 @@ impl KeyType for Keyring {
         if !data.is_empty() {
             return Err(Errno::EINVAL);
         }
-        let payload = Payload::Keyring(Box::<Links>::default());
+        let payload = Payload::Keyring(Box::new(Links::new(self.rings)));
         Ok(Preparsed { payload, quota_len: 0, description: None, expiry: None, life_s: None })
     }
 
     fn summarize(&self, summary: Summary<'_>, out: &mut dyn fmt::Write) -> fmt::Result {
-        match summary.payload.links().map_or(0, Links::len) {
-            0 => out.write_str(": empty"),
-            count => write!(out, ": {count}"),
+        let links = summary.payload.links();
+        match (links.map_or(0, Links::len), links.and_then(Links::places)) {
+            (count, Some(places @ 1..)) => write!(out, ": {count}/{places}"),
+            (count @ 1.., _) => write!(out, ": {count}"),
+            (0, _) => out.write_str(": empty"),
         }
     }
 
