@@ -176,6 +176,7 @@ impl Domain {
 
     pub(crate) fn report(&mut self, event: TaskEvent) {
         tracing::debug!(?event, "task");
+        self.number(&event);
         self.service.task_event(host::now(), event);
         self.take_deeds();
     }

@@ -105,6 +105,7 @@ impl KeyService {
         running.flat_map(Construction::each_use).for_each(&mut count);
         self.waiters.iter().for_each(|(key, _)| count(key));
         self.held.each().for_each(&mut count);
+        self.residents.each_use().for_each(&mut count);
         uses
     }
 

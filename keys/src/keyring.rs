@@ -249,7 +249,8 @@ impl KeyService {
     /// Drops every link of a ring and what they cost (`keyring_clear`).
     pub(crate) fn clear(&mut self, ring: KeyIx) {
         self.drop_links(ring);
-        let _ = self.reserve(ring, 0);
+        // Giving quota back cannot be refused.
+        let _ = self.reserve(ring, self.profile.keyring_len);
     }
 
     /// Drops every link of a ring, if it is one.

@@ -12,7 +12,7 @@ use crate::construction::Claimant;
 use crate::effect::CallId;
 use crate::key::{KeyIx, KeyRef, KeyState};
 use crate::permission;
-use crate::profile::Unfinished;
+use crate::profile::{DeadKeys, Unfinished};
 use crate::search::{Goal, Index};
 use crate::service::KeyService;
 
@@ -185,10 +185,14 @@ impl KeyService {
             }
             KeyId(raw) => {
                 let serial = Serial::new(raw).ok_or(Errno::EINVAL)?;
-                let key = self.store.find(serial).ok_or(Errno::ENOKEY)?;
-                Ok(self.reference(call, key))
+                let key = self.store.find(serial).filter(|&key| !self.is_hidden(key));
+                Ok(self.reference(call, key.ok_or(Errno::ENOKEY)?))
             }
         }
+    }
+
+    fn is_hidden(&self, key: KeyIx) -> bool {
+        self.profile.dead_keys == DeadKeys::AreHidden && self.store.get(key).flags.dead
     }
 
     /// A key with the question answered whether the caller possesses it, by its own

@@ -33,6 +33,7 @@ use alloc::vec::Vec;
 use keyshim_abi::{Errno, Fetched, Request};
 
 use crate::lookup::{Call, Stop};
+use crate::profile::ShortBuffer;
 use crate::service::KeyService;
 
 /// The value of an operation, or why it does not go on.
@@ -141,11 +142,16 @@ fn checked_text<'a>(service: &KeyService, text: Fetched<&'a [u8]>) -> Fetched<&'
     })
 }
 
-/// Copies what has been made into the caller's buffer if all of it fits.
-fn copy_if_it_fits(bytes: &[u8], room: Option<u64>, data: &mut Vec<u8>) {
-    if room.is_some_and(|room| room >= bytes.len() as u64) {
-        data.extend_from_slice(bytes);
-    }
+/// Copies what has been made into the caller's buffer: all of it if it fits, else what the
+/// profile says.
+fn copy_out(bytes: &[u8], room: Option<u64>, short: ShortBuffer, data: &mut Vec<u8>) {
+    let room = room.map_or(0, |room| usize::try_from(room).unwrap_or(usize::MAX));
+    let len = match short {
+        _ if room >= bytes.len() => bytes.len(),
+        ShortBuffer::Nothing => 0,
+        ShortBuffer::Part => room,
+    };
+    data.extend_from_slice(&bytes[..len]);
 }
 
 /// What an operation returns that made or found a key.

@@ -10,7 +10,7 @@ mod choices;
 mod linux_2_6_10;
 mod linux_6;
 
-pub use choices::{Grants, NotUpdatable, Rings, Serials, Tells, Unfinished};
+pub use choices::*;
 use keyshim_abi::{Errno, Perm};
 
 /// One kernel's ways.
@@ -73,6 +73,60 @@ pub struct Profile {
     pub search_finds_its_top: bool,
     /// What a service is told that finds nothing in a keyring. S188.
     pub nothing_found: Errno,
+    /// How the kernel names thread, process and session keyrings. S34, S37, S40.
+    pub ring_names: RingNames,
+    /// Whether an execve brings a new process keyring at once, and a fork one to the child
+    /// of who has one; else they are made when they are needed. S35, S37.
+    pub process_keyring_at_once: bool,
+    /// Whether a thread whose maker has a thread keyring begins with one. S33.
+    pub thread_keyring_begets: bool,
+    /// Whether the keyrings of before an execve live on for as long as its program runs,
+    /// whose file was opened with them. S33, S37.
+    pub programs_keep_keyrings: bool,
+    /// Which keyrings belong to whom their thread acts for. S42.
+    pub follow_ids: FollowIds,
+    /// What access to a missing session keyring brings. S46.
+    pub missing_session: MissingSession,
+    /// Whether thread, process and unnamed session keyrings count against quota, which they
+    /// may overrun. S40, S51.
+    pub task_keyrings_count: bool,
+    /// When a user's two keyrings are made, and for how long they are there. S43.
+    pub user_keyrings: UserKeyringsLive,
+    /// Whether JOIN_SESSION_KEYRING gives 0 to who has that session already. S122.
+    pub rejoining_gives_0: bool,
+    /// What DESCRIBE and READ copy into a buffer that is too small. S134, S160.
+    pub short_buffer: ShortBuffer,
+    /// Hexadecimal digits of a mask. S70, S136.
+    pub perm_digits: usize,
+    /// Whether a group that is none is shown as -1, and not as the overflow group. S82.
+    pub no_group_is_minus_1: bool,
+    /// Whether `/proc/keys` lists all keys, and not only what its reader may view. S59, S68.
+    pub proc_lists_all: bool,
+    /// How many of the flags `IRDQUNi` there are. S70, S79.
+    pub proc_flags: usize,
+    /// Whether `/proc/keys` sums up a key also before it has a payload. S85.
+    pub proc_sums_up_all: bool,
+    /// Keys that root's line in `/proc/key-users` counts beyond those that there are. S90.
+    pub root_keys_extra: u32,
+    /// Uses that it counts beyond these. S89.
+    pub root_uses_extra: u32,
+    /// The key types that there are without anybody registering them. S29.
+    pub types: TypesKnown,
+    /// What becomes of keys whose type has gone. S12, S27, S75.
+    pub dead_keys: DeadKeys,
+    /// Whether a revoked key loses its links or payload, and its quota with them; it expires
+    /// then as well. Else it is only marked. S26.
+    pub revoking_empties: bool,
+    /// Whether links to expired and revoked keys are collected. S24.
+    pub collects: bool,
+    /// Quota bytes that a keyring costs beyond its description and links. S49, S93.
+    pub keyring_len: u32,
+    /// When there is no room for a new key. S52.
+    pub quota_test: QuotaTest,
+    /// Whether CHOWN can give a key to another user; else EOPNOTSUPP. S53, S131.
+    pub chown_gives: bool,
+    /// Whether REVOKE returns 0 even where it fails. S127.
+    pub revoke_hides_errors: bool,
     /// How new keys are numbered. S7.
     pub serials: Serials,
     /// Keys that a user may have, unless a knob says otherwise. S47, S91.

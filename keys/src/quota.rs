@@ -11,7 +11,7 @@ use keyshim_abi::Errno;
 use keyshim_abi::caller::Uid;
 use keyshim_abi::procfs::Knob;
 
-use crate::profile::Profile;
+use crate::profile::{Profile, QuotaTest};
 
 /// The values of `/proc/sys/kernel/keys/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Knobs {
     pub(crate) root_maxbytes: u32,
     pub(crate) gc_delay_s: u32,
     pub(crate) persistent_keyring_expiry_s: u32,
+    /// No knob, but what the others are for.
+    pub(crate) test: QuotaTest,
 }
 
 impl Knobs {
@@ -34,6 +36,7 @@ impl Knobs {
             root_maxbytes: profile.root_maxbytes,
             gc_delay_s: 300,
             persistent_keyring_expiry_s: 3 * 24 * 3600,
+            test: profile.quota_test,
         }
     }
 
@@ -133,7 +136,11 @@ impl Users {
         let user = self.0.get(&uid).copied().unwrap_or_default();
         let keys = user.quota_keys.saturating_add(keys);
         let len = user.quota_len.saturating_add(len);
-        if keys > max_keys || len > max_len { Err(Errno::EDQUOT) } else { Ok(()) }
+        let is_full = match knobs.test {
+            QuotaTest::Either => keys > max_keys || len > max_len,
+            QuotaTest::BothReached => keys >= max_keys && len >= max_len,
+        };
+        if is_full { Err(Errno::EDQUOT) } else { Ok(()) }
     }
 
     pub(crate) fn key_instantiated(&mut self, uid: Uid) {

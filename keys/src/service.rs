@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use keyshim_abi::Request;
-use keyshim_abi::caller::{Caller, TaskId};
+use keyshim_abi::caller::{Caller, TaskId, Uid};
 
 use crate::construction::Constructions;
 use crate::effect::{CallId, Effect, Outcome};
@@ -17,9 +17,10 @@ use crate::key_type::Types;
 use crate::lookup::{Call, Stop};
 use crate::names::Names;
 use crate::ops;
-use crate::process_keys::{Image, ImageIx, Namespaces, Task};
-use crate::profile::Profile;
+use crate::process_keys::{Image, ImageIx, Namespaces, Numbers, Task};
+use crate::profile::{MissingSession, Profile, UserKeyringsLive};
 use crate::quota::{Knobs, Users};
+use crate::residents::Residents;
 use crate::store::Store;
 use crate::waiting::Waiters;
 use crate::{Now, TaskEvent};
@@ -57,6 +58,8 @@ pub struct KeyService {
     pub(crate) images: BTreeMap<ImageIx, Image>,
     pub(crate) next_image: u64,
     pub(crate) namespaces: Namespaces,
+    pub(crate) residents: Residents,
+    pub(crate) numbers: BTreeMap<TaskId, Numbers>,
     pub(crate) names: Names,
     /// Keys that expire, or were revoked, and when.
     pub(crate) deaths: BTreeSet<(Now, KeyIx)>,
@@ -80,11 +83,11 @@ impl KeyService {
     #[must_use]
     pub fn new(config: Config) -> KeyService {
         let mut entropy = config.entropy;
-        KeyService {
+        let mut service = KeyService {
             profile: config.profile,
             hasher: IndexHasher::new(&mut *entropy),
             entropy,
-            store: Store::default(),
+            store: Store::new(config.profile.user_keyrings),
             types: Types::builtin(&config.profile),
             users: Users::default(),
             knobs: Knobs::of(&config.profile),
@@ -92,6 +95,8 @@ impl KeyService {
             images: BTreeMap::new(),
             next_image: 0,
             namespaces: Namespaces::new(),
+            residents: Residents::default(),
+            numbers: BTreeMap::new(),
             names: Names::default(),
             deaths: BTreeSet::new(),
             deaths_at_once: BTreeSet::new(),
@@ -103,7 +108,9 @@ impl KeyService {
             finished: Vec::new(),
             held: Held::default(),
             effects: Vec::new(),
-        }
+        };
+        service.moves_in(Uid::ROOT);
+        service
     }
 
     /// Carries out one call. Bytes for the caller's buffer are appended to `data`, never
@@ -161,7 +168,8 @@ impl KeyService {
     #[must_use]
     pub fn has_session(&self, task: TaskId) -> bool {
         let session = self.tasks.get(&task).and_then(|task| task.rings.session);
-        session.is_some_and(|ring| !self.store.get(ring).flags.uid_keyring)
+        let gives_way = self.profile.missing_session == MissingSession::NewToMakeKeys;
+        session.is_some_and(|ring| !(gives_way && self.store.get(ring).flags.uid_keyring))
     }
 
     /// True when this thread has a thread keyring.
@@ -202,11 +210,15 @@ impl KeyService {
         self.order_is_undefined
     }
 
-    /// A call with new ids implies that they have changed.
+    /// A call with new ids implies that they have changed, and any call that its user is
+    /// there.
     pub(crate) fn refresh_ids(&mut self, call: &Call<'_>) {
         let ids = call.caller.ids;
         if self.tasks.get(&call.caller.task).is_some_and(|task| task.ids != ids) {
             self.ids_changed(call.caller.task, ids);
+        }
+        if self.profile.user_keyrings == UserKeyringsLive::WithTheUser {
+            self.task(call);
         }
     }
 }

@@ -8,7 +8,7 @@ use keyshim_abi::Serial;
 
 use crate::entropy::Entropy;
 use crate::key::{Key, KeyIx};
-use crate::profile::Serials;
+use crate::profile::{Serials, UserKeyringsLive};
 
 /// Serials are random or chosen by whoever seeds the domain: they are spread already.
 #[derive(Default)]
@@ -39,14 +39,14 @@ pub(crate) struct Store {
     next_serial: Serial,
 }
 
-impl Default for Store {
-    fn default() -> Store {
-        Store {
-            places: Vec::new(),
-            free: Vec::new(),
-            by_serial: HashMap::default(),
-            next_serial: Serial::FIRST,
-        }
+impl Store {
+    /// Without any key yet. The first two serials are root's where it is there always.
+    pub(crate) fn new(user_keyrings: UserKeyringsLive) -> Store {
+        let next_serial = match user_keyrings {
+            UserKeyringsLive::OnDemand => Serial::FIRST,
+            UserKeyringsLive::WithTheUser => Serial::VERY_FIRST,
+        };
+        Store { places: Vec::new(), free: Vec::new(), by_serial: HashMap::default(), next_serial }
     }
 }
 

@@ -6,7 +6,7 @@
 //! 3. the key with SETATTR, negative too: the lookup's errors
 //! 4. another owner, or a group that is neither the key's nor the caller's, without
 //!    CAP_SYS_ADMIN: EACCES
-//! 5. the new owner's quota: EDQUOT
+//! 5. another owner, where that is not done yet: EOPNOTSUPP; else its quota: EDQUOT
 
 use keyshim_abi::caller::{Caller, Capability, Gid, Uid};
 use keyshim_abi::{Errno, KeyId};
@@ -40,6 +40,10 @@ pub(super) fn chown(
         && !call.caller.privileges.capable(Capability::SysAdmin)
     {
         return Err(Errno::EACCES.into());
+    }
+    let is_given = uid.is_some_and(|uid| uid != service.store.get(key).uid);
+    if is_given && !service.profile.chown_gives {
+        return Err(Errno::EOPNOTSUPP.into());
     }
     if let Some(uid) = uid {
         give(service, key, uid)?;

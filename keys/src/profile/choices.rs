@@ -59,3 +59,78 @@ pub enum Tells {
     /// Of negative keys, ENOKEY; all others are passed over.
     NegativeKeys,
 }
+
+/// How the kernel names thread, process and session keyrings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingNames {
+    /// `_tid`, `_pid`, `_ses`.
+    Plain,
+    /// With the number of the thread or process behind it: `_tid.N`, `_pid.N`, `_ses.N`.
+    Numbered,
+}
+
+/// Which keyrings belong to whom their thread acts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowIds {
+    /// The thread keyring, when fsuid or fsgid changes.
+    Thread,
+    /// Thread and process keyring, whenever ids are set.
+    ThreadAndProcess,
+}
+
+/// What access to a missing session keyring brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingSession {
+    /// The user-session keyring, but if keys are to be made a new one without a name, which
+    /// then takes the place of a user-session keyring too.
+    NewToMakeKeys,
+    /// The user-session keyring.
+    UserSession,
+}
+
+/// When a user's two keyrings are made, and for how long they are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserKeyringsLive {
+    /// When they are first needed, in each user namespace, until that ends.
+    OnDemand,
+    /// With the user: from the first task whose real user it is to the last. Those of root
+    /// are there always, have the serials 1 and 2, and count against no quota.
+    WithTheUser,
+}
+
+/// What is copied into a buffer that is too small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShortBuffer {
+    /// Nothing; and a buffer for serials of which one would not fit is EINVAL.
+    Nothing,
+    /// As much as fits.
+    Part,
+}
+
+/// The key types that there are without anybody registering them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypesKnown {
+    /// All that the service has: `user`, `keyring`, `logon`, `big_key`, `dns_resolver`.
+    All,
+    /// `user` and `keyring`.
+    UserAndKeyring,
+}
+
+/// What becomes of keys whose type has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadKeys {
+    /// They grant nothing, are EKEYREVOKED, and are collected.
+    AreRevoked,
+    /// Nobody can name them, ENOKEY, nor tell them by their flags, but they stay where they
+    /// are.
+    AreHidden,
+}
+
+/// When there is no room for a new key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaTest {
+    /// When with it there would be more keys, or more bytes, than the user may have.
+    Either,
+    /// When with it there would be as many keys, and as many bytes.
+    BothReached,
+}

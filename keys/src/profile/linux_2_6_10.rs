@@ -7,7 +7,8 @@
 use keyshim_abi::uapi::keyctl as op;
 use keyshim_abi::{Errno, Perm};
 
-use super::{Grants, NotUpdatable, Profile, Rings, Serials, Tells, Unfinished};
+use super::Profile;
+use super::choices::*;
 
 /// Every right for the owner: the mask of all that the kernel makes itself.
 const OWNER_ALL: Perm = Perm(0x001f_0000);
@@ -39,6 +40,31 @@ pub(super) const PROFILE: Profile = Profile {
     search_tells: Tells::NegativeKeys,
     search_finds_its_top: false,
     nothing_found: Errno::ENOKEY,
+    ring_names: RingNames::Numbered,
+    process_keyring_at_once: true,
+    thread_keyring_begets: false,
+    programs_keep_keyrings: false,
+    follow_ids: FollowIds::ThreadAndProcess,
+    missing_session: MissingSession::UserSession,
+    task_keyrings_count: false,
+    user_keyrings: UserKeyringsLive::WithTheUser,
+    rejoining_gives_0: false,
+    short_buffer: ShortBuffer::Part,
+    perm_digits: 6,
+    no_group_is_minus_1: true,
+    proc_lists_all: true,
+    proc_flags: 6,
+    proc_sums_up_all: true,
+    root_keys_extra: 0,
+    root_uses_extra: 1,
+    types: TypesKnown::UserAndKeyring,
+    dead_keys: DeadKeys::AreHidden,
+    revoking_empties: false,
+    collects: false,
+    keyring_len: 8,
+    quota_test: QuotaTest::Either,
+    chown_gives: false,
+    revoke_hides_errors: false,
     serials: Serials::Sequential,
     maxkeys: 100,
     maxbytes: 10_000,
@@ -50,5 +76,9 @@ pub(super) const QUIRKS: Profile = Profile {
     // The size of a key was taken for that of a pointer to one.
     rings: Rings::Listed { places_max: 24 },
     nothing_found: Errno::EAGAIN,
+    // The wrong one of two results was returned.
+    revoke_hides_errors: true,
+    // The two tests were joined by an and.
+    quota_test: QuotaTest::BothReached,
     ..PROFILE
 };

@@ -4,7 +4,8 @@ use keyshim_abi::limits;
 use keyshim_abi::uapi::keyctl as op;
 use keyshim_abi::{Errno, Perm};
 
-use super::{Grants, NotUpdatable, Profile, Rings, Serials, Tells, Unfinished};
+use super::Profile;
+use super::choices::*;
 
 pub(super) const PROFILE: Profile = Profile {
     name: "linux-6",
@@ -33,6 +34,31 @@ pub(super) const PROFILE: Profile = Profile {
     search_tells: Tells::Obstacles,
     search_finds_its_top: true,
     nothing_found: Errno::EAGAIN,
+    ring_names: RingNames::Plain,
+    process_keyring_at_once: false,
+    thread_keyring_begets: true,
+    programs_keep_keyrings: true,
+    follow_ids: FollowIds::Thread,
+    missing_session: MissingSession::NewToMakeKeys,
+    task_keyrings_count: true,
+    user_keyrings: UserKeyringsLive::OnDemand,
+    rejoining_gives_0: true,
+    short_buffer: ShortBuffer::Nothing,
+    perm_digits: 8,
+    no_group_is_minus_1: false,
+    proc_lists_all: false,
+    proc_flags: 7,
+    proc_sums_up_all: false,
+    root_keys_extra: 2,
+    root_uses_extra: 3,
+    types: TypesKnown::All,
+    dead_keys: DeadKeys::AreRevoked,
+    revoking_empties: true,
+    collects: true,
+    keyring_len: 0,
+    quota_test: QuotaTest::Either,
+    chown_gives: true,
+    revoke_hides_errors: false,
     serials: Serials::Random,
     maxkeys: 200,
     maxbytes: 20_000,

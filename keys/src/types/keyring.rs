@@ -16,6 +16,7 @@ use crate::profile::Rings;
 
 pub(crate) struct Keyring {
     pub(crate) rings: Rings,
+    pub(crate) quota_len: u32,
 }
 
 impl KeyType for Keyring {
@@ -28,7 +29,8 @@ impl KeyType for Keyring {
             return Err(Errno::EINVAL);
         }
         let payload = Payload::Keyring(Box::new(Links::new(self.rings)));
-        Ok(Preparsed { payload, quota_len: 0, description: None, expiry: None, life_s: None })
+        let quota_len = self.quota_len;
+        Ok(Preparsed { payload, quota_len, description: None, expiry: None, life_s: None })
     }
 
     fn summarize(&self, summary: Summary<'_>, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -3,10 +3,16 @@
 
 #[path = "profile/basics.rs"]
 mod basics;
+#[path = "profile/lives.rs"]
+mod lives;
 #[path = "profile/lookups.rs"]
 mod lookups;
+#[path = "profile/procfs.rs"]
+mod procfs;
 #[path = "profile/rings.rs"]
 mod rings;
+#[path = "profile/tasks.rs"]
+mod tasks;
 
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Payload, Request};

@@ -132,14 +132,25 @@ impl CoreWorld {
         profile: Profile,
     ) -> CoreWorld {
         let entropy = Box::new(Seeded(ChaCha8Rng::seed_from_u64(seed)));
-        let mut service = KeyService::new(Config { entropy, upcalls: Upcalls::On, profile });
+        let service = KeyService::new(Config { entropy, upcalls: Upcalls::On, profile });
         let mut tasks = Tasks::default();
         let now = Now(second);
         let task = tasks.begin(first);
         let ids = Ids::all(Uid::ROOT, Gid(0));
-        service.task_event(now, TaskEvent::Appeared { task, ids });
         let (waiting, helpers) = (HashMap::new(), HashMap::new());
-        CoreWorld { service, tasks, now, id_base, waiting, helpers }
+        let mut world = CoreWorld { service, tasks, now, id_base, waiting, helpers };
+        world.begin(first, TaskEvent::Appeared { task, ids });
+        world
+    }
+
+    /// What `/proc` would call a task, and how it begins.
+    fn begin(&mut self, name: &str, event: TaskEvent) {
+        if let Ok(task) = self.tasks.find(name) {
+            let (pid, tid) = (task.process as u32, task.id.0 as u32);
+            let numbered = TaskEvent::Numbered { task: task.id, pid, tid };
+            self.service.task_event(self.now, numbered);
+        }
+        self.service.task_event(self.now, event);
     }
 
     /// The service, to look at it.
@@ -219,7 +230,7 @@ impl CoreWorld {
                     let task = self.tasks.helper(&name)?;
                     let ids = Ids::all(Uid::ROOT, Gid(0));
                     let event = TaskEvent::UpcallStarted { upcall: upcall.id, task, ids };
-                    self.service.task_event(self.now, event);
+                    self.begin(&name, event);
                     started = Some(Progress::Upcall(name.clone(), upcall.key.raw()));
                     self.helpers.insert(name, Helper { task, upcall });
                 }
@@ -276,11 +287,11 @@ impl CoreWorld {
         match deed {
             Deed::Fork(name) => {
                 let child = self.tasks.fork(actor, name)?;
-                self.service.task_event(self.now, TaskEvent::Forked { parent: task, child });
+                self.begin(name, TaskEvent::Forked { parent: task, child });
             }
             Deed::Thread(name) => {
                 let child = self.tasks.thread(actor, name)?;
-                self.service.task_event(self.now, TaskEvent::ThreadStarted { parent: task, child });
+                self.begin(name, TaskEvent::ThreadStarted { parent: task, child });
             }
             Deed::Exec => {
                 let ended = self.tasks.exec(actor)?;

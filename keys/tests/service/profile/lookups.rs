@@ -36,7 +36,7 @@ fn s064_the_owner_changes_a_mask_that_grants_nothing() {
     let perm = Perm(0x0001_0000);
     assert_eq!(world.answer(B, &Request::Setperm { key, perm }), Err(Errno::EACCES));
     assert_eq!(world.answer(A, &Request::Setperm { key, perm }), Ok(0));
-    assert_eq!(world.describe(A, key).unwrap(), "user;1000;1000;00010000;k");
+    assert_eq!(world.describe(A, key).unwrap(), "user;1000;1000;010000;k");
 }
 
 #[test]
