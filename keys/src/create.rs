@@ -168,8 +168,16 @@ impl KeyService {
         self.graveyard.push(ix);
     }
 
+    /// Gives back one use when the present input has ended.
+    pub(crate) fn put_in_the_end(&mut self, ix: KeyIx) {
+        self.used_until_the_end.push(ix);
+    }
+
     /// Destroys the keys that nobody uses any more, and those that only they used.
     pub(crate) fn reap(&mut self) {
+        while let Some(ix) = self.used_until_the_end.pop() {
+            self.put(ix);
+        }
         self.put_dropped();
         while let Some(ix) = self.graveyard.pop() {
             self.drop_links(ix);

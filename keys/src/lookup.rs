@@ -54,6 +54,9 @@ pub(crate) enum Wait {
     Lookup(KeyRef),
     /// A key that it requested and somebody else is having made.
     Requested(KeyIx, Claimant),
+    /// A key like the one that it requested, which somebody else is having made; then it
+    /// begins anew.
+    Elsewhere(KeyIx, Claimant),
     /// The end of the upcall that it has caused.
     Upcall,
 }

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 
 use keyshim_abi::caller::{Gid, Ids, TaskId};
-use keyshim_abi::uapi::reqkey_default;
+use keyshim_abi::uapi::reqkey_default as default;
 use keyshim_abi::{Errno, Need, Perm};
 
 use crate::create::NewKey;
@@ -53,12 +53,7 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn new(ids: Ids) -> Task {
-        Task {
-            ids,
-            rings: Subscriptions::default(),
-            reqkey_default: reqkey_default::DEFAULT,
-            image: None,
-        }
+        Task { ids, rings: Subscriptions::default(), reqkey_default: default::DEFAULT, image: None }
     }
 }
 
@@ -326,5 +321,35 @@ impl KeyService {
         if let Some(old) = record.rings.session.replace(ring) {
             self.put(old);
         }
+    }
+
+    /// Where a key goes when the request does not say, by the caller's setting, in the
+    /// order of falling through. It must grant WRITE, EACCES, unless it is where the
+    /// requester wants it for whom the caller acts (`construct_get_dest_keyring`).
+    pub(crate) fn default_destination(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
+        let task = *self.task(call);
+        let wanted = task.reqkey_default;
+        if matches!(wanted, default::DEFAULT | default::REQUESTOR) {
+            let authority = task.rings.authority.and_then(|key| self.authority(key));
+            if let Some(authority) = authority {
+                return Ok(authority.destination);
+            }
+        }
+        let rings = task.rings;
+        let own = match wanted {
+            default::DEFAULT | default::REQUESTOR | default::THREAD => {
+                rings.thread.or(rings.process).or(rings.session)
+            }
+            default::PROCESS => rings.process.or(rings.session),
+            default::SESSION => rings.session,
+            _ => None,
+        };
+        let ring = match (own, wanted) {
+            (Some(ring), _) => ring,
+            (None, default::USER) => self.user_keyrings(call)?.user,
+            (None, _) => self.user_keyrings(call)?.user_session,
+        };
+        permission::check(self.store.get(ring), true, call.caller, Need::Write)?;
+        Ok(ring)
     }
 }

@@ -127,6 +127,15 @@ pub struct Profile {
     pub chown_gives: bool,
     /// Whether REVOKE returns 0 even where it fails. S127.
     pub revoke_hides_errors: bool,
+    /// Who makes a key that is requested and not found, and how. S162, S163, S167, S204,
+    /// S205, S209, S211, S215.
+    pub construction: ConstructedBy,
+    /// Whether a key that a request finds must grant LINK to be linked. S112.
+    pub request_wants_link: bool,
+    /// Whether somebody is called for keyrings, too; else EPERM. S117a.
+    pub keyrings_are_requested: bool,
+    /// Whether a signal ends the wait for somebody else's request. S216.
+    pub waits_are_interruptible: bool,
     /// How new keys are numbered. S7.
     pub serials: Serials,
     /// Keys that a user may have, unless a knob says otherwise. S47, S91.

@@ -67,6 +67,8 @@ pub struct KeyService {
     pub(crate) deaths_at_once: BTreeSet<(Now, KeyIx)>,
     /// Keys that nobody uses any more, to be destroyed when the call has ended.
     pub(crate) graveyard: Vec<KeyIx>,
+    /// Keys that are used until the present input has ended.
+    pub(crate) used_until_the_end: Vec<KeyIx>,
     /// Some ring has had more links than one node of its tree holds.
     pub(crate) order_is_undefined: bool,
     pub(crate) upcalls: Upcalls,
@@ -101,6 +103,7 @@ impl KeyService {
             deaths: BTreeSet::new(),
             deaths_at_once: BTreeSet::new(),
             graveyard: Vec::new(),
+            used_until_the_end: Vec::new(),
             order_is_undefined: false,
             upcalls: config.upcalls,
             constructions: Constructions::default(),

@@ -10,7 +10,7 @@
 use alloc::sync::Arc;
 
 use keyshim_abi::caller::{Caller, Gid, Uid};
-use keyshim_abi::{Errno, Perm, Serial};
+use keyshim_abi::{Errno, KeyId, Perm, Request, Serial};
 
 use crate::Now;
 use crate::construction::{Claimant, Wanted};
@@ -76,7 +76,12 @@ impl KeyService {
             Ok(key) => KeyRequest::Found(key),
             Err(Stop::Refused(errno)) => KeyRequest::Refused(errno),
             Err(Stop::Waits(wait)) => {
-                let request = keyshim_abi::Request::SessionToParent;
+                let request = Request::RequestKey {
+                    type_name: Ok(type_name),
+                    description: Ok(description),
+                    callout: callout.map(Ok),
+                    destination: KeyId(0),
+                };
                 self.begin_wait(&call, &request, wait);
                 KeyRequest::Waiting
             }
@@ -85,7 +90,7 @@ impl KeyService {
         request
     }
 
-    fn find_or_make(
+    pub(crate) fn find_or_make(
         &mut self,
         call: &Call<'_>,
         (type_name, description): (&[u8], &[u8]),

@@ -134,3 +134,17 @@ pub enum QuotaTest {
     /// When with it there would be as many keys, and as many bytes.
     BothReached,
 }
+
+/// Who makes a key that is requested and not found, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstructedBy {
+    /// The holder of an authorisation key, which is in the helper's session keyring with the
+    /// callout information in it. The key is linked when construction begins; whoever else
+    /// requests it waits for that very key.
+    Authority,
+    /// Whoever has WRITE on the key. The helper has no session keyring, and the callout
+    /// information, or `-`, as its last argument. The key is linked when it is finished; one
+    /// whose helper did nothing goes into the requester's session keyring, negative. Who
+    /// requests the same for the same user meanwhile waits, and then looks again.
+    AnyWriter,
+}

@@ -13,6 +13,8 @@ mod procfs;
 mod rings;
 #[path = "profile/tasks.rs"]
 mod tasks;
+#[path = "profile/upcalls.rs"]
+mod upcalls;
 
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Payload, Request};

@@ -325,6 +325,9 @@ impl World for CoreWorld {
             Deed::Arguments => {
                 let helper = self.helpers.get(actor).context("an actor that is no helper")?;
                 given.out = helper.upcall.arguments().join(" ").into_bytes();
+                if let Some(callout) = helper.upcall.callout_argument() {
+                    given.out.extend([b" ", callout].concat());
+                }
             }
             Deed::SetIds(which, wanted) => {
                 let task = self.tasks.find_mut(actor)?;
