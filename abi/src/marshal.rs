@@ -163,7 +163,7 @@ impl<'s, M: UserMemory> Fetch<'_, 's, M> {
             return Payload::Omitted(len);
         };
         if !buffer.is_empty() && self.memory.read(address, buffer).is_err() {
-            return Payload::Unreadable(len);
+            return unreadable(address, len);
         }
         Payload::Carried(buffer)
     }
@@ -174,11 +174,15 @@ impl<'s, M: UserMemory> Fetch<'_, 's, M> {
         if too_long && matches!(type_name, Ok(b"user" | b"logon")) {
             return match self.memory.probe(address, len) {
                 Ok(()) => Payload::Omitted(len),
-                Err(_) => Payload::Unreadable(len),
+                Err(_) => unreadable(address, len),
             };
         }
         self.payload(address, len)
     }
+}
+
+const fn unreadable<'s>(address: u64, len: u64) -> Payload<'s> {
+    if address == 0 { Payload::Absent(len) } else { Payload::Unreadable(len) }
 }
 
 /// Fetches what a call points to.

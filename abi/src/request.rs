@@ -20,6 +20,8 @@ pub enum Payload<'a> {
     Omitted(u64),
     /// That many bytes at a bad address.
     Unreadable(u64),
+    /// That many bytes, and a NULL pointer.
+    Absent(u64),
 }
 
 impl<'a> Payload<'a> {
@@ -28,7 +30,7 @@ impl<'a> Payload<'a> {
     pub const fn len(&self) -> u64 {
         match self {
             Payload::Carried(bytes) => bytes.len() as u64,
-            Payload::Omitted(len) | Payload::Unreadable(len) => *len,
+            Payload::Omitted(len) | Payload::Unreadable(len) | Payload::Absent(len) => *len,
         }
     }
 
@@ -44,7 +46,15 @@ impl<'a> Payload<'a> {
         match self {
             Payload::Carried(bytes) => Ok(Some(bytes)),
             Payload::Omitted(_) => Ok(None),
-            Payload::Unreadable(_) => Err(Errno::EFAULT),
+            Payload::Unreadable(_) | Payload::Absent(_) => Err(Errno::EFAULT),
+        }
+    }
+
+    /// The same for a kernel that reads nothing at NULL, whatever the length is said to be.
+    pub const fn fetched_unless_null(&self) -> Fetched<Option<&'a [u8]>> {
+        match self {
+            Payload::Absent(_) => Ok(None),
+            _ => self.fetched(),
         }
     }
 }
@@ -55,6 +65,7 @@ impl core::fmt::Debug for Payload<'_> {
             Payload::Carried(bytes) => write!(f, "{} bytes", bytes.len()),
             Payload::Omitted(len) => write!(f, "{len} bytes, omitted"),
             Payload::Unreadable(len) => write!(f, "{len} bytes, unreadable"),
+            Payload::Absent(len) => write!(f, "{len} bytes, absent"),
         }
     }
 }

@@ -20,6 +20,7 @@ enum OwnedPayload {
     Carried(Vec<u8>),
     Omitted(u64),
     Unreadable(u64),
+    Absent(u64),
 }
 
 /// What any request is made of; each variant takes what it needs.
@@ -47,6 +48,7 @@ impl Parts {
             OwnedPayload::Carried(bytes) => Payload::Carried(bytes),
             OwnedPayload::Omitted(len) => Payload::Omitted(*len),
             OwnedPayload::Unreadable(len) => Payload::Unreadable(*len),
+            OwnedPayload::Absent(len) => Payload::Absent(*len),
         }
     }
 }
@@ -136,6 +138,7 @@ fn payload() -> impl Strategy<Value = OwnedPayload> {
         1 => (0..200_000usize).prop_map(|len| OwnedPayload::Carried(vec![0xa5; len])),
         1 => any::<u64>().prop_map(OwnedPayload::Omitted),
         1 => any::<u64>().prop_map(OwnedPayload::Unreadable),
+        1 => any::<u64>().prop_map(OwnedPayload::Absent),
     ]
 }
 

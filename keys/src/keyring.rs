@@ -167,6 +167,11 @@ impl KeyService {
 
     /// Links a key (`key_link`).
     pub(crate) fn link(&mut self, ring: KeyIx, key: KeyIx) -> Result<(), Errno> {
+        let takes_links = self.is_keyring(ring) && !self.store.get(ring).flags.revoked;
+        if takes_links && !self.profile.checks_ahead {
+            // Before anybody asks whether there is room.
+            self.check_nesting(ring, key)?;
+        }
         let link = self.prepare_link_to(ring, key)?;
         match self.check_link(ring, key) {
             Ok(()) => self.finish_link(link, key),

@@ -30,7 +30,7 @@ mod update;
 
 use alloc::vec::Vec;
 
-use keyshim_abi::{Errno, Fetched, Request};
+use keyshim_abi::{Errno, Fetched, Payload, Request};
 
 use crate::lookup::{Call, Stop};
 use crate::profile::ShortBuffer;
@@ -140,6 +140,14 @@ fn checked_text<'a>(service: &KeyService, text: Fetched<&'a [u8]>) -> Fetched<&'
         true => Ok(text),
         false => Err(Errno::EINVAL),
     })
+}
+
+/// A payload where the kernel copies it; none that is not worth carrying, or absent.
+fn fetched<'a>(service: &KeyService, payload: Payload<'a>) -> Fetched<Option<&'a [u8]>> {
+    match service.profile.null_payload_is_none {
+        true => payload.fetched_unless_null(),
+        false => payload.fetched(),
+    }
 }
 
 /// Copies what has been made into the caller's buffer: all of it if it fits, else what the

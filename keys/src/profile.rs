@@ -44,6 +44,9 @@ pub struct Profile {
     pub unreadable: Errno,
     /// Bytes of the largest payload for a new key; more are EINVAL. S110, S165.
     pub add_payload_len_max: u64,
+    /// Whether a payload at NULL is no payload, which is for the type to judge; else it is
+    /// EFAULT unless it is empty. S105, S126.
+    pub null_payload_is_none: bool,
     /// Bytes of the longest description, name or callout information; more are EINVAL. S110.
     pub text_len_max: usize,
     /// Whether an empty type name, or one of more than 31 bytes, is EINVAL. Else it is just
@@ -96,6 +99,9 @@ pub struct Profile {
     pub rejoining_gives_0: bool,
     /// What DESCRIBE and READ copy into a buffer that is too small. S134, S160.
     pub short_buffer: ShortBuffer,
+    /// Bytes, without the NUL, of the longest text that DESCRIBE gives whole; of a longer one
+    /// it gives a page with two NULs at its end. S134.
+    pub describe_len_max: usize,
     /// Hexadecimal digits of a mask. S70, S136.
     pub perm_digits: usize,
     /// Whether a group that is none is shown as -1, and not as the overflow group. S82.

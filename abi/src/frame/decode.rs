@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
             0 if len == self.0.len() as u64 => Ok(Payload::Carried(core::mem::take(&mut self.0))),
             1 => Ok(Payload::Omitted(len)),
             2 => Ok(Payload::Unreadable(len)),
+            3 => Ok(Payload::Absent(len)),
             _ => Err(Malformed),
         }
     }

@@ -75,6 +75,7 @@ impl<'b> Writer<'b> {
             Payload::Carried(_) => 0,
             Payload::Omitted(_) => 1,
             Payload::Unreadable(_) => 2,
+            Payload::Absent(_) => 3,
         })?;
         self.u64(payload.len())
     }
@@ -204,7 +205,7 @@ fn encode_payload<'a>(payload: Payload<'a>, w: &mut Writer<'_>) -> Result<&'a [u
     w.payload(payload)?;
     Ok(match payload {
         Payload::Carried(bytes) => bytes,
-        Payload::Omitted(_) | Payload::Unreadable(_) => &[],
+        Payload::Omitted(_) | Payload::Unreadable(_) | Payload::Absent(_) => &[],
     })
 }
 

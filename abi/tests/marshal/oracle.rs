@@ -12,6 +12,7 @@ pub(crate) enum OwnedPayload {
     Carried(Vec<u8>),
     Omitted(u64),
     Unreadable(u64),
+    Absent(u64),
 }
 
 /// A request that owns what it points to.
@@ -36,6 +37,7 @@ fn lend_payload(payload: &OwnedPayload) -> Payload<'_> {
         OwnedPayload::Carried(bytes) => Payload::Carried(bytes),
         OwnedPayload::Omitted(len) => Payload::Omitted(*len),
         OwnedPayload::Unreadable(len) => Payload::Unreadable(*len),
+        OwnedPayload::Absent(len) => Payload::Absent(*len),
     }
 }
 
@@ -105,7 +107,10 @@ fn optional(memory: &Memory, address: u64, buffer_len: u64) -> Option<Text> {
 
 fn payload(memory: &Memory, address: u64, len: u64) -> OwnedPayload {
     if !memory.readable(address, len) {
-        return OwnedPayload::Unreadable(len);
+        return match address {
+            0 => OwnedPayload::Absent(len),
+            _ => OwnedPayload::Unreadable(len),
+        };
     }
     let bytes = (0..len).map(|at| memory.byte(address + at).expect("it is readable"));
     OwnedPayload::Carried(bytes.collect())

@@ -23,7 +23,7 @@ use alloc::sync::Arc;
 
 use keyshim_abi::{Errno, Fetched, KeyId, Need, Payload};
 
-use super::{Progress, checked_text, checked_type_name, serial_of};
+use super::{Progress, checked_text, checked_type_name, fetched, serial_of};
 use crate::create::NewKey;
 use crate::key::{KeyIx, KeyRef};
 use crate::key_type::{KeyType, Preparsed, TypeIx};
@@ -46,7 +46,7 @@ pub(super) fn add_key(
     }
     let type_name = checked_type_name(service, type_name)?;
     let description = checked_description(service, type_name, description)?;
-    let payload = payload.fetched()?;
+    let payload = fetched(service, payload)?;
     let ring = service.lookup(call, keyring, Missing::Create, Access::Usable(Need::Write))?;
     let key = create_or_update(service, call, ring, (type_name, description), payload)?;
     Ok(serial_of(service, key))

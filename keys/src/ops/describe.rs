@@ -35,6 +35,10 @@ pub(super) fn describe(
     )
     .into_bytes();
     text.extend_from_slice(&key.description);
+    if text.len() > service.profile.describe_len_max {
+        text.truncate(service.profile.describe_len_max - 1);
+        text.push(0);
+    }
     text.push(0);
     copy_out(&text, room.map(u64::from), service.profile.short_buffer, data);
     Ok(text.len() as u32)

@@ -27,6 +27,7 @@ pub(super) const PROFILE: Profile = Profile {
     possession: false,
     unreadable: Errno::ENOKEY,
     add_payload_len_max: 32_767,
+    null_payload_is_none: true,
     text_len_max: 4094,
     strict_type_names: false,
     reserves_dots: false,
@@ -50,6 +51,7 @@ pub(super) const PROFILE: Profile = Profile {
     user_keyrings: UserKeyringsLive::WithTheUser,
     rejoining_gives_0: false,
     short_buffer: ShortBuffer::Part,
+    describe_len_max: usize::MAX,
     perm_digits: 6,
     no_group_is_minus_1: true,
     proc_lists_all: true,
@@ -82,6 +84,8 @@ pub(super) const QUIRKS: Profile = Profile {
     nothing_found: Errno::EAGAIN,
     // The wrong one of two results was returned.
     revoke_hides_errors: true,
+    // A page was thought to be enough.
+    describe_len_max: 4095,
     // The two tests were joined by an and.
     quota_test: QuotaTest::BothReached,
     ..PROFILE

@@ -126,6 +126,26 @@ fn s052_with_quirks_quota_is_over_when_keys_and_bytes_are() {
 }
 
 #[test]
+fn s105_a_payload_at_null_is_for_its_type_to_refuse() {
+    let at_null = |type_name, keyring| Request::AddKey {
+        type_name: Ok(type_name),
+        description: Some(Ok(b"k")),
+        payload: Payload::Absent(5),
+        keyring,
+    };
+    let answers = |mut world: World| {
+        world.join(A, None);
+        let key = world.key(A, "user", "there", S);
+        let update = Request::Update { key, payload: Payload::Absent(5) };
+        let requests =
+            [at_null(b"user", S), at_null(b"none", S), at_null(b"user", KeyId(0)), update];
+        requests.map(|request| world.answer(A, &request).unwrap_err())
+    };
+    assert_eq!(answers(old()), [Errno::EINVAL, Errno::ENODEV, Errno::EINVAL, Errno::EINVAL]);
+    assert_eq!(answers(World::new()), [Errno::EFAULT; 4]);
+}
+
+#[test]
 fn s106_a_keyring_may_be_called_as_one_likes() {
     let mut world = old();
     world.join(A, None);

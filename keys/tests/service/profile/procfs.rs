@@ -5,7 +5,7 @@ use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::{Errno, KeyId, Payload, Request};
 use keyshim_keys::TaskEvent;
 
-use super::{A, B, add, old, read};
+use super::{A, B, add, old, quirky, read};
 use crate::world::{Who, World};
 
 const S: KeyId = KeyId::SESSION;
@@ -136,6 +136,21 @@ fn s134_describe_copies_as_much_as_fits() {
         assert_eq!(answer, Ok(27));
         assert_eq!(data, &whole[..room.unwrap_or(0).min(27) as usize], "{room:?}");
     }
+}
+
+#[test]
+fn s134_with_quirks_a_description_ends_with_the_page() {
+    let described = |mut world: World| {
+        world.join(A, None);
+        let name = "x".repeat(4094);
+        let key = world.key(A, "user", &name, S);
+        world.submit(A, &Request::Describe { key, room: Some(8192) })
+    };
+    let whole = "user;1000;1000;1f0000;".len() + 4094 + 1;
+    let (answer, data) = described(old());
+    assert_eq!((answer, data.len()), (Ok(whole as u32), whole));
+    let (answer, data) = described(quirky());
+    assert_eq!((answer, data.len(), &data[4092..]), (Ok(4096), 4096, &b"xx\0\0"[..]));
 }
 
 #[test]

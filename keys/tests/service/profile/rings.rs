@@ -131,3 +131,9 @@ fn s151_keys_are_found_in_the_order_of_their_links() {
     let own = world.key(A, "user", "k", S);
     assert_eq!(world.search(A, "user", "k", S), serial(own), "its own keys before its keyrings'");
 }
+
+#[test]
+fn s146_a_cycle_is_noticed_before_a_full_keyring() {
+    let (mut world, _) = full(old());
+    assert_eq!(world.answer(A, &link(S, S)), Err(Errno::EDEADLK));
+}
