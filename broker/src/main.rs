@@ -36,6 +36,7 @@ mod manual;
 mod namespace;
 mod orphans;
 mod paths;
+mod pool;
 mod proc;
 mod procfiles;
 mod run;

@@ -32,7 +32,8 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::housekeeping::Note;
-use crate::server::{self, Server};
+use crate::pool;
+use crate::server::Server;
 use crate::waits::{Progress, Road};
 use crate::{host, worker};
 pub(crate) use channel::Listener;
@@ -60,7 +61,7 @@ impl Supervisor {
         // One thread: two would take turns, and each be cold when its turn comes, which
         // makes every call a fifth longer; calls of a domain are carried out one after
         // the other all the same.
-        server::spawn("receiver".to_owned(), move || supervisor.attend()).map(drop)
+        pool::run("receiver", move || supervisor.attend())
     }
 
     /// What answers the calls of all programs under a filter, for whoever has threads

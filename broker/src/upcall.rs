@@ -13,6 +13,7 @@ mod spawn;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use keyshim_keys::{Made, Upcall, UpcallId};
 use once_cell::sync::OnceCell;
 pub(crate) use place::Home;
 use rules::{Deed, Rules};
-use spawn::Forker;
 
 use crate::address::Address;
 use crate::fault::Fault;
+use crate::pool;
 use crate::proc;
 use crate::run::library::{self, Library};
-use crate::server::{self, Server};
+use crate::server::Server;
 use crate::waits::Requester;
 
 /// What the kernel calls.
@@ -42,6 +43,8 @@ const DEPTH_MAX: usize = 16;
 const NESTED_MAX: usize = 256;
 /// Requests that wait for their turn.
 const QUEUE_MAX: usize = 64 * 1024;
+/// What lets a process put itself under a filter and give up nothing for it.
+const CAP_SYS_ADMIN: u32 = 21;
 /// Ancestors looked at before a process counts as none of a helper's.
 const ANCESTORS_MAX: usize = 64;
 
@@ -141,7 +144,10 @@ pub(crate) struct Helpers {
     calling: Calling,
     rules: Rules,
     surroundings: Surroundings,
-    forker: Forker,
+    /// Signals that are ignored here and shall not be in a helper.
+    ignored: Arc<[i32]>,
+    /// Whether the kernel traps calls of helpers that need not give up anything for it.
+    may_trap: AtomicBool,
     /// Where they begin unless their requester has a better place.
     pub(crate) home: OnceCell<Home>,
     crew: Mutex<Crew>,
@@ -157,8 +163,18 @@ impl Helpers {
         let server = Arc::downgrade(server);
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
-        let (forker, crew) = (Forker::start()?, Mutex::default());
-        Ok(Arc::new(Helpers { server, calling, rules, surroundings, forker, home, crew }))
+        let (ignored, crew) = (spawn::ignored_signals().into(), Mutex::default());
+        let may_trap = AtomicBool::new(proc::capable(CAP_SYS_ADMIN));
+        Ok(Arc::new(Helpers {
+            server,
+            calling,
+            rules,
+            surroundings,
+            ignored,
+            may_trap,
+            home,
+            crew,
+        }))
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -203,7 +219,7 @@ impl Helpers {
 
     fn begin(self: &Arc<Helpers>, job: Job) {
         let (id, helpers) = (job.upcall.id, Arc::clone(self));
-        if let Err(fault) = server::spawn("helper".into(), move || helpers.work(job)) {
+        if let Err(fault) = pool::run("helper", move || helpers.work(job)) {
             tracing::error!("no helper: {fault}");
             self.crew().running.remove(&id);
             self.fail(id, Errno::EAGAIN);

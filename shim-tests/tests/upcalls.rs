@@ -4,6 +4,8 @@
 
 #[path = "upcalls/conduct.rs"]
 mod conduct;
+#[path = "upcalls/roads.rs"]
+mod roads;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +26,9 @@ const ROADS: &[(&str, Build)] =
 fn main() -> Result<()> {
     let arguments = Arguments::from_args();
     let mut trials = conduct::trials();
-    let unfit = if !nix::unistd::geteuid().is_root() {
+    let is_root = nix::unistd::geteuid().is_root();
+    trials.extend(roads::trials(is_root));
+    let unfit = if !is_root {
         Some("not root: it writes a rule for the kernel's helper")
     } else if !Path::new(REQUEST_KEY).exists() {
         Some("there is no /sbin/request-key (package keyutils)")

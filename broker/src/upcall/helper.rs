@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,42 +20,84 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::output::Output;
-use super::spawn::{Held, Start};
+use super::spawn::{Begun, Filter, Held, Start, fork_held};
 use super::{Helpers, Job, place};
 use crate::fault::{CutOff, Fault};
+use crate::identity;
 use crate::run::library::PRELOAD;
 use crate::run::spawn::SOCKET;
 use crate::server::Server;
 use crate::supervisor::notify::Terms;
 use crate::supervisor::{Supervisor, channel, filter};
+use crate::sys;
 use crate::waits::Requester;
 
 /// What the kernel gives its helper.
 const ENVIRONMENT: [&str; 2] = ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
 
+/// Why a helper has not begun.
+enum NotBegun {
+    Because(Errno),
+    Unfiltered,
+}
+
+impl From<Errno> for NotBegun {
+    fn from(errno: Errno) -> NotBegun {
+        NotBegun::Because(errno)
+    }
+}
+
 /// Runs a helper to its end. The error is why it could not be started.
 pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result<(), Errno> {
-    let program = helpers.program(job).ok_or(Errno::ENOKEY)?;
+    let deadline = helpers.calling.time_max.map(|time| Instant::now() + time);
+    let requester = job.requester.as_ref();
+    let there = |requester: &Requester| place::of_requester(requester, helpers.home.get());
+    let joined = requester.map_or(CloneFlags::empty(), there);
+    let road = Road::of(helpers, server, job, joined);
+    let mut outcome = attempt(helpers, server, job, (road, joined), deadline);
+    if matches!(outcome, Err(NotBegun::Unfiltered)) && road == Road::TrappedForChoice {
+        helpers.may_trap.store(false, Ordering::Relaxed);
+        let road = Road::of(helpers, server, job, joined);
+        outcome = attempt(helpers, server, job, (road, joined), deadline);
+    }
+    outcome.map_err(|failure| match failure {
+        NotBegun::Because(errno) => errno,
+        // Without its filter it would ask the kernel's own service.
+        NotBegun::Unfiltered => Errno::ENOKEY,
+    })
+}
+
+fn attempt(
+    helpers: &Helpers,
+    server: &Arc<Server>,
+    job: &Job,
+    (road, joined): (Road, CloneFlags),
+    deadline: Option<Instant>,
+) -> Result<(), NotBegun> {
     let (output, theirs) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(cannot)?;
-    let deadline = helpers.calling.time_max.map(|time| Instant::now() + time);
-    let held = begin(helpers, server, job, (program, deadline), &theirs)?;
+    let start = start(helpers, job, road, joined, theirs.as_fd())?;
+    let held = fork_held(start, Arc::clone(&helpers.ignored)).map_err(cannot)?;
     drop(theirs);
-    helpers.note_started(job.upcall.id, held.pid);
-    let started = held.pidfd.try_clone().map_err(|_| CutOff::Gone);
-    let started = started.and_then(|own| server.upcall_started(job.upcall.id, held.pid, own));
-    if let Err(reason) = started {
-        tracing::warn!(key = %job.upcall.key, "a helper vanished: {reason}");
-        return Err(given_up(&held, Errno::ENOKEY));
-    }
-    if let Err(errno) = held.let_go(deadline) {
-        tracing::warn!(program = %program.display(), %errno, "no helper");
-        held.kill();
-        await_end(&held, None, None);
-        if errno == System::ETIMEDOUT {
-            return Ok(());
+    introduce(helpers, server, job, &held).inspect_err(|_| end(&held))?;
+    match held.await_program(deadline) {
+        Begun::Well(None) => {}
+        Begun::Well(Some(listener)) => {
+            let started = Supervisor::start(server, listener).map_err(|fault| told(&fault));
+            started.inspect_err(|_| end(&held))?;
         }
-        return Err(Errno::new(errno as i32).unwrap_or(Errno::ENOKEY));
+        Begun::Unfiltered => {
+            end(&held);
+            return Err(NotBegun::Unfiltered);
+        }
+        Begun::Badly(errno) => {
+            tracing::warn!(key = %job.upcall.key, %errno, "no helper");
+            end(&held);
+            return match errno {
+                System::ETIMEDOUT => Ok(()),
+                _ => Err(Errno::new(errno as i32).unwrap_or(Errno::ENOKEY).into()),
+            };
+        }
     }
     tracing::info!(key = %job.upcall.key, pid = held.pid, "a helper begins");
     let mut output = Output::new(File::from(output), job.upcall.key);
@@ -64,58 +106,87 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
     Ok(())
 }
 
-/// A helper that is held back before its program.
-fn begin(
-    helpers: &Helpers,
-    server: &Arc<Server>,
-    job: &Job,
-    (program, deadline): (&Path, Option<Instant>),
-    output: &OwnedFd,
-) -> Result<Held, Errno> {
-    let requester = job.requester.as_ref();
-    let home = helpers.home.get();
-    let there = |requester: &Requester| place::of_requester(requester, home);
-    let joined = requester.map_or(CloneFlags::empty(), there);
-    // Where the library may not be.
-    let is_elsewhere = joined.contains(CloneFlags::CLONE_NEWNS);
-    let is_trapped = requester.is_some_and(|requester| requester.is_trapped);
-    let is_all = is_trapped || is_elsewhere || helpers.surroundings.library.is_none();
-    // A net below the library, where programs of this domain have one.
-    let has_net = server.listeners.load(Ordering::Relaxed) != 0;
-    let filter = (is_all || has_net)
-        .then(|| filter::program(GATES))
-        .transpose()
-        .map_err(|fault| told(&fault))?;
-    let start = Start {
-        program: c_string(program.as_os_str())?,
-        arguments: arguments(program, job)?,
-        environment: environment(helpers, !is_all)?,
-        filter: filter.map(|program| (program, Terms::USUAL)),
-        join: match requester.filter(|_| !joined.is_empty()) {
-            Some(requester) => Some((requester.pidfd.as_fd(), joined)),
-            None => place::at_home(home),
-        },
-        is_of_requester: !joined.is_empty(),
-        output: output.as_fd(),
-    };
-    let mut held = helpers.forker.fork_held(start, deadline).map_err(cannot)?;
-    match held.listener.take() {
-        Some(listener) => match Supervisor::start(server, listener) {
-            Ok(()) => Ok(held),
-            Err(fault) => Err(given_up(&held, told(&fault))),
-        },
-        // Without its filter it would ask the kernel's own service.
-        None if is_all => Err(given_up(&held, Errno::ENOKEY)),
-        None => Ok(held),
+/// Lets a helper go as soon as the domain knows it.
+fn introduce(helpers: &Helpers, server: &Arc<Server>, job: &Job, held: &Held) -> Result<(), Errno> {
+    helpers.note_started(job.upcall.id, held.pid);
+    let pidfd = held.pidfd.try_clone().map_err(|_| CutOff::Gone);
+    let started = pidfd.and_then(|own| server.upcall_started(job.upcall.id, held.pid, own));
+    started.map_err(|reason| {
+        tracing::warn!(key = %job.upcall.key, "a helper vanished: {reason}");
+        Errno::ENOKEY
+    })?;
+    // One that has ended has said why.
+    let _ = held.let_go();
+    Ok(())
+}
+
+/// Ends a helper that has not begun.
+fn end(held: &Held) {
+    held.kill();
+    await_end(held, None, None);
+}
+
+/// By what road the calls of a helper come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Road {
+    /// The kernel traps them: no other will do.
+    Trapped,
+    /// The kernel traps them, if it costs the helper nothing: whatever program it is and
+    /// whatever it makes of its environment, and without a library to load.
+    TrappedForChoice,
+    /// By the library, with a net below it where programs of this domain have one.
+    Preloaded { has_net: bool },
+}
+
+impl Road {
+    fn of(helpers: &Helpers, server: &Server, job: &Job, joined: CloneFlags) -> Road {
+        // Where the library may not be.
+        let is_elsewhere = joined.contains(CloneFlags::CLONE_NEWNS);
+        let is_trapped = job.requester.as_ref().is_some_and(|requester| requester.is_trapped);
+        if is_trapped || is_elsewhere || helpers.surroundings.library.is_none() {
+            return Road::Trapped;
+        }
+        match helpers.may_trap.load(Ordering::Relaxed) {
+            true => Road::TrappedForChoice,
+            false => Road::Preloaded { has_net: server.listeners.load(Ordering::Relaxed) != 0 },
+        }
+    }
+
+    fn terms(self) -> Option<Terms> {
+        match self {
+            Road::Trapped | Road::Preloaded { has_net: true } => Some(Terms::USUAL),
+            Road::TrappedForChoice => Some(Terms { may_renounce: false, ..Terms::USUAL }),
+            Road::Preloaded { has_net: false } => None,
+        }
     }
 }
 
-/// Ends a helper before its program.
-fn given_up(held: &Held, errno: Errno) -> Errno {
-    tracing::warn!(pid = held.pid, "no helper: its calls cannot be caught");
-    held.kill();
-    await_end(held, None, None);
-    errno
+fn start<'a>(
+    helpers: &'a Helpers,
+    job: &'a Job,
+    road: Road,
+    joined: CloneFlags,
+    output: BorrowedFd<'a>,
+) -> Result<Start<'a>, Errno> {
+    let program = helpers.program(job).ok_or(Errno::ENOKEY)?;
+    let is_preloaded = matches!(road, Road::Preloaded { .. });
+    let filter = road.terms().map(|terms| {
+        let program = filter::program(GATES).map_err(|fault| told(&fault))?;
+        Ok(Filter { program, terms, is_needed: !is_preloaded })
+    });
+    let requester = job.requester.as_ref().filter(|_| !joined.is_empty());
+    Ok(Start {
+        program: c_string(program.as_os_str())?,
+        arguments: arguments(program, job)?,
+        environment: environment(helpers, is_preloaded)?,
+        filter: filter.transpose()?,
+        join: match requester {
+            Some(requester) => Some((requester.pidfd.as_fd(), joined)),
+            None => place::at_home(helpers.home.get()),
+        },
+        is_of_requester: !joined.is_empty(),
+        output,
+    })
 }
 
 fn arguments(program: &Path, job: &Job) -> Result<Vec<CString>, Errno> {
@@ -193,8 +264,11 @@ fn told(fault: &Fault) -> Errno {
 impl Held {
     /// Ends it with all that it has started and not put into a session of their own.
     pub(super) fn kill(&self) {
-        let pid = Pid::from_raw(self.pid as i32);
-        let _ = nix::sys::signal::killpg(pid, Signal::SIGKILL);
-        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        if identity::is_alive(self.pidfd.as_fd()) {
+            // Its number is its own until somebody has taken leave of it.
+            let group = Pid::from_raw(self.pid as i32);
+            let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
+        }
+        let _ = sys::pidfd_kill(self.pidfd.as_fd());
     }
 }

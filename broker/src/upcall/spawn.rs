@@ -4,26 +4,22 @@
 //! memory, or left locked there, would stay so.
 #![allow(unsafe_code)] // fork, and what may follow it; each block states what makes it sound
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
-
-use crossbeam::channel::{Sender, bounded};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use seccompiler::BpfProgram;
 
-use crate::fault::Fault;
+use crate::identity;
 use crate::supervisor::channel::{self, Listener};
 use crate::supervisor::notify::{self, Terms};
-use crate::{server, sys};
 
 /// Numbers of descriptors in the child: behind them is nothing.
 const CHANNEL: RawFd = 3;
@@ -36,7 +32,9 @@ const OUT_OF_THE_WAY: RawFd = 16;
 const DESCRIPTORS_MAX: libc::rlim_t = 1024;
 
 /// Bytes of the stack that a child has before its program.
-const STACK_LEN: usize = 128 * 1024;
+const STACK_LEN: usize = 64 * 1024;
+/// Bytes on either side of a thread's address within which libc keeps what it keeps of it.
+const THREAD_LOCAL_REACH: usize = 16 * 1024;
 
 /// Everything about a helper that is decided before it is forked.
 pub(super) struct Start<'a> {
@@ -44,7 +42,7 @@ pub(super) struct Start<'a> {
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Vec<CString>,
     /// The filter to put it under.
-    pub(super) filter: Option<(BpfProgram, Terms)>,
+    pub(super) filter: Option<Filter>,
     /// Whose namespaces to join, and which.
     pub(super) join: Option<(BorrowedFd<'a>, CloneFlags)>,
     /// They are the requester's, and not of our choosing.
@@ -53,136 +51,150 @@ pub(super) struct Start<'a> {
     pub(super) output: BorrowedFd<'a>,
 }
 
+/// A filter for a helper.
+pub(super) struct Filter {
+    pub(super) program: BpfProgram,
+    pub(super) terms: Terms,
+    /// Without it the helper does not begin.
+    pub(super) is_needed: bool,
+}
+
 /// A child before its program.
 pub(super) struct Held {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
-    /// The listener of its filter, if it has one.
-    pub(super) listener: Option<Listener>,
     channel: OwnedFd,
+    /// What it uses of ours until then.
+    used: Option<(Box<Child>, Memory)>,
+    is_apart: Cell<bool>,
 }
 
-/// The thread that forks. Children have its memory until they execute their program
-/// (as of vfork(2)), which spares them a copy; so it stands still meanwhile, and others
-/// talk to the child.
-pub(super) struct Forker(Sender<Order>);
-
-struct Order {
-    child: Child,
-    answer: Arc<ForkAnswer>,
-}
-
-/// What the kernel says of a child, written before the child runs.
-#[derive(Default)]
-struct ForkAnswer {
-    pidfd: AtomicI32,
-    errno: AtomicI32,
-}
-
-impl Forker {
-    /// Starts the thread. It ends with its owner.
-    pub(super) fn start() -> Result<Forker, Fault> {
-        let (orders, taken) = bounded::<Order>(1);
-        server::spawn("forks".into(), move || {
-            let mut stack = new_stack();
-            let of_vfork = libc::CLONE_VM | libc::CLONE_VFORK;
-            taken.into_iter().for_each(|order| fork(&order, &mut stack, of_vfork));
-        })?;
-        Ok(Forker(orders))
-    }
-
-    /// Forks a helper, which then is ready but for a word from us; ETIMEDOUT if it is not by
-    /// then. One that joins its requester's namespaces is forked by the calling thread, with a
-    /// copy of our memory: what program it becomes, and how soon, is the requester's to say.
-    pub(super) fn fork_held(&self, start: Start<'_>, by: Option<Instant>) -> Result<Held, Errno> {
-        let is_apart = start.is_of_requester;
-        let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
-        let child = Child::of(start, &theirs)?;
-        drop(theirs);
-        let answer = Arc::new(ForkAnswer { pidfd: AtomicI32::new(-1), ..ForkAnswer::default() });
-        let order = Order { child, answer: Arc::clone(&answer) };
-        if is_apart {
-            fork(&order, &mut new_stack(), 0);
-            drop(order);
-        } else {
-            let taken = match by {
-                Some(by) => self.0.send_deadline(order, by).map_err(|_| Errno::ETIMEDOUT),
-                None => self.0.send(order).map_err(|_| Errno::ESRCH),
-            };
-            taken?;
-        }
-        let mut listener = None;
-        let said = loop {
-            match channel::awaited(&channel, by) {
-                Ok(Some(channel::Word::Installed(its))) => listener = Some(its),
-                Ok(Some(channel::Word::Refused(errno))) => {
-                    tracing::info!(%errno, "a helper has no filter");
-                }
-                Ok(Some(channel::Word::Returned(value))) => break value,
-                Ok(None) => break -i64::from(answer.errno.load(Ordering::Acquire)),
-                Err(errno) => break -(errno as i64),
-            }
-        };
-        let raw = answer.pidfd.load(Ordering::Acquire);
-        if raw < 0 {
-            return Err(Errno::from_raw(-said as i32));
-        }
-        // SAFETY: the kernel has made it for us before the child ran, which has spoken
-        // or ended since, and nobody else knows of it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
-        match u32::try_from(said) {
-            Ok(pid) if pid != 0 => Ok(Held { pid, pidfd, listener, channel }),
-            _ => {
-                let _ = sys::pidfd_kill(pidfd.as_fd());
-                let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-                Err(Errno::from_raw(-said as i32))
-            }
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.is_apart.get() && identity::is_alive(self.pidfd.as_fd()) {
+            std::mem::forget(self.used.take());
         }
     }
+}
+
+/// How a child's life before its program has ended.
+pub(super) enum Begun {
+    /// With the program, and the listener of its filter if it has one.
+    Well(Option<Listener>),
+    /// Without the filter that it needed.
+    Unfiltered,
+    /// With this error.
+    Badly(Errno),
+}
+
+/// Forks a helper, which is not to execute its program before [`Held::let_go`].
+///
+/// It has our memory until then, which spares it a copy. One that joins its requester's
+/// namespaces has a copy: nobody there is to come near ours.
+pub(super) fn fork_held(start: Start<'_>, ignored: Arc<[c_int]>) -> Result<Held, Errno> {
+    let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
+    let mut memory = Memory::new();
+    let shares = !start.is_of_requester && Memory::has_room_for_errno();
+    let (child, open) = Child::of(start, ignored, &theirs)?;
+    let child = Box::new(child);
+    let (pid, pidfd) = fork(&child, &mut memory, shares)?;
+    // Else its end would not be seen.
+    drop((open, theirs));
+    let (used, is_apart) = (Some((child, memory)), Cell::new(false));
+    Ok(Held { pid, pidfd, channel, used, is_apart })
 }
 
 impl Held {
-    /// Lets it execute its program: why that failed; ETIMEDOUT if it has not done so by then.
-    pub(super) fn let_go(&self, by: Option<Instant>) -> Result<(), Errno> {
-        send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)?;
-        match channel::awaited(&self.channel, by)? {
-            Some(channel::Word::Returned(value)) => Err(Errno::from_raw(-value as i32)),
-            // Its end was closed by execve, or by its own end.
-            _ => Ok(()),
+    /// Lets it execute its program.
+    pub(super) fn let_go(&self) -> Result<(), Errno> {
+        send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL).map(drop)
+    }
+
+    /// Waits until it has begun its program or ended; ETIMEDOUT if it has not by then.
+    pub(super) fn await_program(&self, by: Option<Instant>) -> Begun {
+        let (mut listener, mut refused, mut failed) = (None, false, None);
+        loop {
+            match channel::awaited(&self.channel, by) {
+                Ok(Some(channel::Word::Installed(its))) => listener = Some(its),
+                Ok(Some(channel::Word::Refused(errno))) => {
+                    tracing::info!(%errno, "a helper has no filter");
+                    refused = true;
+                }
+                Ok(Some(channel::Word::Returned(value))) => {
+                    failed = Some(Errno::from_raw(-value as i32));
+                }
+                // Its end was closed by execve, or by its own end: it has left our memory.
+                Ok(None) => break,
+                Err(errno) => return Begun::Badly(errno),
+            }
+        }
+        self.is_apart.set(true);
+        match failed {
+            None => Begun::Well(listener),
+            Some(_) if refused => Begun::Unfiltered,
+            Some(errno) => Begun::Badly(errno),
         }
     }
 }
 
-fn new_stack() -> Vec<u128> {
-    vec![0; STACK_LEN / size_of::<u128>()]
+/// What a child runs on: its stack and its thread-local memory, in which libc has `errno`.
+struct Memory {
+    stack: Vec<u128>,
+    thread_local: Vec<u128>,
 }
 
-/// Forks one child. With the flags of vfork(2) it returns when that has executed its program
-/// or ended; without them the child has a copy of everything.
-fn fork(order: &Order, stack: &mut [u128], of_vfork: c_int) {
+impl Memory {
+    fn new() -> Memory {
+        let words = |len: usize| vec![0; len / size_of::<u128>()];
+        let mut thread_local: Vec<u128> = words(2 * THREAD_LOCAL_REACH);
+        let at = thread_local.len() / 2;
+        let itself = thread_local[at..].as_ptr() as u128;
+        // The thread's own address is in the first and in the third word (x86-64 System V
+        // ABI, and glibc's `tcbhead_t`); other machines read zeroes there.
+        thread_local[at] = itself;
+        thread_local[at + 1] = itself;
+        Memory { stack: words(STACK_LEN), thread_local }
+    }
+
+    /// True if libc's `errno` is so near to where the thread's memory begins that a child's
+    /// own would be within ours.
+    fn has_room_for_errno() -> bool {
+        // SAFETY: both calls only return a number.
+        let (errno, this) = unsafe { (libc::__errno_location() as usize, libc::pthread_self()) };
+        errno.abs_diff(this as usize) < THREAD_LOCAL_REACH / 2
+    }
+}
+
+/// Forks a child that becomes a helper, with our memory or with a copy.
+fn fork(child: &Child, memory: &mut Memory, shares: bool) -> Result<(u32, OwnedFd), Errno> {
     extern "C" fn become_helper(child: *mut c_void) -> c_int {
-        // SAFETY: it is the child of the order, which lives as long as the forking thread
-        // stands still.
+        // SAFETY: it is the child of the `Held`, or a copy of it, which lives until this
+        // process has executed a program or ended.
         let child = unsafe { &*child.cast::<Child>() };
         child.become_helper()
     }
-    let flags = of_vfork | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: the stack is the child's alone, and it grows down from there. If memory is
-    // shared, the calling thread stands still until the child has executed a program or ended,
-    // so that the child may use all memory that it uses, thread-local memory too. The kernel
-    // writes one number to `pidfd`, which is as large.
+    let shared = if shares { libc::CLONE_VM | libc::CLONE_SETTLS } else { 0 };
+    let mut pidfd: RawFd = -1;
+    let at = memory.thread_local.len() / 2;
+    // SAFETY: the stack is the child's alone, and it grows down from its end. If memory is
+    // shared, so is the thread-local memory that the child is given, as far as libc reaches
+    // (see `has_room_for_errno`); and the child makes system calls and nothing else, none of
+    // whose wrappers uses more of it than `errno`. Both outlive its sharing, for `Held`
+    // frees them only after the child's program has begun, or the child has ended. The kernel
+    // writes one number to `pidfd`.
     let pid = unsafe {
         libc::clone(
             become_helper,
-            stack.as_mut_ptr_range().end.cast(),
-            flags,
-            (&raw const order.child).cast_mut().cast(),
-            order.answer.pidfd.as_ptr(),
+            memory.stack.as_mut_ptr_range().end.cast(),
+            shared | libc::CLONE_PIDFD | libc::SIGCHLD,
+            (&raw const *child).cast_mut().cast(),
+            &raw mut pidfd,
+            memory.thread_local[at..].as_mut_ptr(),
         )
     };
-    if pid < 0 {
-        order.answer.errno.store(Errno::last_raw(), Ordering::Release);
-    }
+    let pid = Errno::result(pid)?;
+    // SAFETY: the call succeeded, so the number is a new descriptor that only we know.
+    Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 fn high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
@@ -193,11 +205,13 @@ fn high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// What the child needs, made before the fork because it shall not allocate.
 struct Child {
-    null: OwnedFd,
-    output: OwnedFd,
-    channel: OwnedFd,
-    join: Option<(OwnedFd, CloneFlags)>,
-    filter: Option<(BpfProgram, Terms)>,
+    /// Descriptors, by their numbers in the child's copy of our table.
+    null: RawFd,
+    output: RawFd,
+    channel: RawFd,
+    join: Option<(RawFd, CloneFlags)>,
+    filter: Option<Filter>,
+    ignored: Arc<[c_int]>,
     program: CString,
     arguments: Pointers,
     environment: Pointers,
@@ -220,20 +234,34 @@ impl Pointers {
 }
 
 impl Child {
-    fn of(start: Start<'_>, channel: &OwnedFd) -> Result<Child, Errno> {
+    /// The child, and the descriptors that are to be open when it is forked.
+    fn of(
+        start: Start<'_>,
+        ignored: Arc<[c_int]>,
+        channel: &OwnedFd,
+    ) -> Result<(Child, Vec<OwnedFd>), Errno> {
         let null =
             nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let join = start.join.map(|(whose, what)| high(whose).map(|whose| (whose, what)));
-        Ok(Child {
-            null: high(null.as_fd())?,
-            output: high(start.output)?,
-            channel: high(channel.as_fd())?,
-            join: join.transpose()?,
+        let mut open = Vec::with_capacity(4);
+        let mut placed = |fd: BorrowedFd<'_>| {
+            open.push(high(fd)?);
+            Ok::<_, Errno>(open.last().map_or(-1, AsRawFd::as_raw_fd))
+        };
+        let child = Child {
+            null: placed(null.as_fd())?,
+            output: placed(start.output)?,
+            channel: placed(channel.as_fd())?,
+            join: match start.join {
+                Some((whose, what)) => Some((placed(whose)?, what)),
+                None => None,
+            },
             filter: start.filter,
+            ignored,
             program: start.program,
             arguments: Pointers::to(start.arguments),
             environment: Pointers::to(start.environment),
-        })
+        };
+        Ok((child, open))
     }
 
     /// The rest of the child's life before its program.
@@ -262,7 +290,7 @@ impl Child {
 
     fn prepare(&self) -> Result<(), Errno> {
         self.arrange_descriptors()?;
-        leave_behind();
+        leave_behind(&self.ignored);
         if let Some((_, namespaces)) = self.join {
             // SAFETY: the descriptor is open in this process until its end.
             let requester = unsafe { BorrowedFd::borrow_raw(REQUESTER) };
@@ -274,16 +302,20 @@ impl Child {
         nix::unistd::chdir(c"/")?;
         // SAFETY: the descriptor is open in this process until its end.
         let channel = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
-        if let Some((program, terms)) = &self.filter {
+        if let Some(Filter { program, terms, is_needed }) = &self.filter {
             match notify::install(program, *terms) {
                 Ok((listener, installed)) => {
                     notify::send_listener(channel, listener.as_fd(), installed)?;
                 }
-                Err(errno) => channel::send_refusal(channel, errno)?,
+                Err(errno) => {
+                    channel::send_refusal(channel, errno)?;
+                    if *is_needed {
+                        return Err(errno);
+                    }
+                }
             }
         }
         die_with_the_broker();
-        channel::send_value(channel, i64::from(nix::unistd::getpid().as_raw()))?;
         let mut word = [0; 1];
         match recv(CHANNEL, &mut word, MsgFlags::empty())? {
             // Whoever would let it go has gone.
@@ -293,13 +325,13 @@ impl Child {
     }
 
     fn arrange_descriptors(&self) -> Result<(), Errno> {
-        let placed = [(&self.null, 0, 0), (&self.output, 1, 0), (&self.output, 2, 0)];
-        let kept = [(&self.channel, CHANNEL, libc::O_CLOEXEC)];
-        let requester = self.join.iter().map(|(fd, _)| (fd, REQUESTER, libc::O_CLOEXEC));
+        let placed = [(self.null, 0, 0), (self.output, 1, 0), (self.output, 2, 0)];
+        let kept = [(self.channel, CHANNEL, libc::O_CLOEXEC)];
+        let requester = self.join.iter().map(|&(fd, _)| (fd, REQUESTER, libc::O_CLOEXEC));
         for (fd, number, flags) in placed.into_iter().chain(kept).chain(requester) {
             // SAFETY: the call takes integers; what stood under the number belonged to the
             // parent's copy, which this process never uses.
-            Errno::result(unsafe { libc::dup3(fd.as_raw_fd(), number, flags) })?;
+            Errno::result(unsafe { libc::dup3(fd, number, flags) })?;
         }
         let first = if self.join.is_some() { FIRST_UNUSED } else { REQUESTER };
         // SAFETY: as above; nothing here uses any descriptor beyond.
@@ -308,16 +340,29 @@ impl Child {
     }
 }
 
+/// The signals that this process ignores, as a program would that it executes. By the bare
+/// call: libc keeps two signals for itself.
+pub(super) fn ignored_signals() -> Vec<c_int> {
+    let is_ignored = |signal: &c_int| {
+        let mut action = [0u64; 4];
+        // SAFETY: the kernel writes one structure of four words, which live until the call
+        // returns, and changes nothing.
+        let raw =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, *signal, 0, action.as_mut_ptr(), 8) };
+        raw == 0 && action[0] == libc::SIG_IGN as u64
+    };
+    (1..=64).filter(is_ignored).collect()
+}
+
 /// Everything that a program inherits and the kernel's helper does not have.
-fn leave_behind() {
+fn leave_behind(ignored: &[c_int]) {
     let _ = nix::unistd::setsid();
     umask(Mode::from_bits_truncate(0o022));
     // SAFETY: the calls take integers, or a structure that lives until they return; no
     // handler is installed, and the mask is this thread's own.
     unsafe {
-        // By the bare call: libc keeps two signals for itself, which may be ignored too.
         let default = [0u64; 4];
-        for signal in 1..=64 {
+        for &signal in ignored {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8);
         }
         let none = [0u64; 16];
@@ -330,8 +375,8 @@ fn leave_behind() {
     }
 }
 
-/// After every change of ids, by which the kernel forgets it. The forking thread lives as
-/// long as the broker.
+/// After every change of ids, by which the kernel forgets it. The forking thread waits for
+/// the child's end.
 fn die_with_the_broker() {
     // SAFETY: the call takes integers and touches no memory of ours.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
