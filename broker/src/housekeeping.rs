@@ -76,6 +76,14 @@ impl Notes {
         let _ = self.bell.try_send(());
     }
 
+    /// Leaves a note if a collection is due before the one that the housekeeper knows of. That
+    /// one comes later, or not at all, it finds out when it looks.
+    pub(crate) fn leave_if_sooner(&self, due: Option<Now>, before: Option<Now>) {
+        if due.is_some_and(|due| before.is_none_or(|before| due < before)) {
+            self.leave(Note::Collect);
+        }
+    }
+
     fn read(&self) -> impl Fn(Note) -> bool {
         let notes = self.unread.swap(0, Ordering::AcqRel);
         move |note| notes & note as u8 != 0

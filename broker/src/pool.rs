@@ -10,36 +10,61 @@ use once_cell::sync::Lazy;
 use crate::fault::Fault;
 use crate::server;
 
-/// How long a thread waits for more.
+/// How long a thread of [`run`] waits for more.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// From who has work to a thread that has none: nothing lies in between.
-static HAND: Lazy<(Sender<Work>, Receiver<Work>)> = Lazy::new(|| bounded(0));
+static SHARED: Lazy<Pool> = Lazy::new(|| Pool::new(IDLE_MAX));
 
 /// Has a thread of that name do the work, one that has nothing else to do or a new one.
 pub(crate) fn run(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
-    let named = move || {
-        if let Ok(name) = std::ffi::CString::new(name) {
-            let _ = prctl::set_name(&name);
-        }
-        work();
-    };
-    match HAND.0.try_send(Box::new(named)) {
-        Ok(()) => Ok(()),
-        Err(refused) => {
-            let work = refused.into_inner();
-            server::spawn(name.into(), move || live(work)).map(drop)
+    SHARED.run(name, work)
+}
+
+/// Threads for one kind of work, which end with it.
+pub(crate) struct Pool {
+    /// From who has work to a thread that has none: nothing lies in between.
+    hand: Sender<Work>,
+    takes: Receiver<Work>,
+    idle_max: Duration,
+}
+
+impl Pool {
+    /// No thread yet; each will end when it has waited for work that long.
+    pub(crate) fn new(idle_max: Duration) -> Pool {
+        let (hand, takes) = bounded(0);
+        Pool { hand, takes, idle_max }
+    }
+
+    /// As [`run`].
+    pub(crate) fn run(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Fault> {
+        let named = move || {
+            if let Ok(name) = std::ffi::CString::new(name) {
+                let _ = prctl::set_name(&name);
+            }
+            work();
+        };
+        match self.hand.try_send(Box::new(named)) {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                let (work, takes) = (refused.into_inner(), self.takes.clone());
+                let idle_max = self.idle_max;
+                server::spawn(name.into(), move || live(work, &takes, idle_max)).map(drop)
+            }
         }
     }
 }
 
-fn live(first: Work) {
+fn live(first: Work, takes: &Receiver<Work>, idle_max: Duration) {
     let mut next = Some(first);
     while let Some(work) = next {
         work();
-        next = HAND.1.recv_timeout(IDLE_MAX).ok();
+        next = takes.recv_timeout(idle_max).ok();
     }
 }
 

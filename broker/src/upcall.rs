@@ -10,6 +10,7 @@ mod output;
 mod place;
 mod rules;
 mod spawn;
+mod trap;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use rules::{Deed, Rules};
 
 use crate::address::Address;
 use crate::fault::Fault;
-use crate::pool;
+use crate::pool::Pool;
 use crate::proc;
 use crate::run::library::{self, Library};
 use crate::server::Server;
@@ -37,6 +38,10 @@ pub(crate) const REQUEST_KEY: &str = "/sbin/request-key";
 pub(crate) const TIME_MAX_S: u64 = 60;
 /// Helpers that run at once, those that were requested by helpers not counted.
 pub(crate) const AT_ONCE_MAX: usize = 64;
+/// How long a thread that has started a helper waits for the next; the filter that it may have
+/// is ready for so long.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
 /// Helpers whose requester is a helper, whose requester is a helper, and so on.
 const DEPTH_MAX: usize = 16;
 /// Helpers of helpers that run at once.
@@ -146,11 +151,12 @@ pub(crate) struct Helpers {
     surroundings: Surroundings,
     /// Signals that are ignored here and shall not be in a helper.
     ignored: Arc<[i32]>,
-    /// Whether the kernel traps calls of helpers that need not give up anything for it.
+    /// Whether threads that start helpers have a filter, or may have one.
     may_trap: AtomicBool,
     /// Where they begin unless their requester has a better place.
     pub(crate) home: OnceCell<Home>,
     crew: Mutex<Crew>,
+    threads: Pool,
 }
 
 impl Helpers {
@@ -174,6 +180,7 @@ impl Helpers {
             may_trap,
             home,
             crew,
+            threads: Pool::new(IDLE_MAX),
         }))
     }
 
@@ -219,7 +226,7 @@ impl Helpers {
 
     fn begin(self: &Arc<Helpers>, job: Job) {
         let (id, helpers) = (job.upcall.id, Arc::clone(self));
-        if let Err(fault) = pool::run("helper", move || helpers.work(job)) {
+        if let Err(fault) = self.threads.run("helper", move || helpers.work(job)) {
             tracing::error!("no helper: {fault}");
             self.crew().running.remove(&id);
             self.fail(id, Errno::EAGAIN);

@@ -277,10 +277,8 @@ pub(crate) fn carry_out(
         Message::Hello { .. } | Message::Interrupt => return Err(CutOff::Malformed),
     };
     let due = domain.service.next_collection();
-    drop(domain);
-    if due != before {
-        server.notes.leave(Note::Collect);
-    }
+    domain.let_go();
+    server.notes.leave_if_sooner(due, before);
     Ok(outcome)
 }
 
@@ -297,10 +295,8 @@ pub(crate) fn carry_out_found(
     let before = domain.service.next_collection();
     let progress = domain.call_found(task, request, data, road)?;
     let due = domain.service.next_collection();
-    drop(domain);
-    if due != before {
-        server.notes.leave(Note::Collect);
-    }
+    domain.let_go();
+    server.notes.leave_if_sooner(due, before);
     Ok(progress)
 }
 

@@ -20,32 +20,21 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::output::Output;
-use super::spawn::{Begun, Filter, Held, Start, fork_held};
-use super::{Helpers, Job, place};
+use super::spawn::{Filter, Held, Start, fork_held};
+use super::{Helpers, Job, place, trap};
 use crate::fault::{CutOff, Fault};
 use crate::identity;
 use crate::run::library::PRELOAD;
 use crate::run::spawn::SOCKET;
 use crate::server::Server;
+use crate::supervisor::channel::{self, Listener};
 use crate::supervisor::notify::Terms;
-use crate::supervisor::{Supervisor, channel, filter};
+use crate::supervisor::{Supervisor, filter};
 use crate::sys;
 use crate::waits::Requester;
 
 /// What the kernel gives its helper.
 const ENVIRONMENT: [&str; 2] = ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
-
-/// Why a helper has not begun.
-enum NotBegun {
-    Because(Errno),
-    Unfiltered,
-}
-
-impl From<Errno> for NotBegun {
-    fn from(errno: Errno) -> NotBegun {
-        NotBegun::Because(errno)
-    }
-}
 
 /// Runs a helper to its end. The error is why it could not be started.
 pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result<(), Errno> {
@@ -53,57 +42,39 @@ pub(super) fn live(helpers: &Helpers, server: &Arc<Server>, job: &Job) -> Result
     let requester = job.requester.as_ref();
     let there = |requester: &Requester| place::of_requester(requester, helpers.home.get());
     let joined = requester.map_or(CloneFlags::empty(), there);
-    let road = Road::of(helpers, server, job, joined);
-    let mut outcome = attempt(helpers, server, job, (road, joined), deadline);
-    if matches!(outcome, Err(NotBegun::Unfiltered)) && road == Road::TrappedForChoice {
-        helpers.may_trap.store(false, Ordering::Relaxed);
-        let road = Road::of(helpers, server, job, joined);
-        outcome = attempt(helpers, server, job, (road, joined), deadline);
-    }
-    outcome.map_err(|failure| match failure {
-        NotBegun::Because(errno) => errno,
-        // Without its filter it would ask the kernel's own service.
-        NotBegun::Unfiltered => Errno::ENOKEY,
-    })
-}
-
-fn attempt(
-    helpers: &Helpers,
-    server: &Arc<Server>,
-    job: &Job,
-    (road, joined): (Road, CloneFlags),
-    deadline: Option<Instant>,
-) -> Result<(), NotBegun> {
+    let road = Road::of(helpers, server, job, joined)?;
     let (output, theirs) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(cannot)?;
     let start = start(helpers, job, road, joined, theirs.as_fd())?;
+    let awaits_listener = start.filter.is_some();
     let held = fork_held(start, Arc::clone(&helpers.ignored)).map_err(cannot)?;
-    drop(theirs);
     introduce(helpers, server, job, &held).inspect_err(|_| end(&held))?;
-    match held.await_program(deadline) {
-        Begun::Well(None) => {}
-        Begun::Well(Some(listener)) => {
-            let started = Supervisor::start(server, listener).map_err(|fault| told(&fault));
-            started.inspect_err(|_| end(&held))?;
-        }
-        Begun::Unfiltered => {
-            end(&held);
-            return Err(NotBegun::Unfiltered);
-        }
-        Begun::Badly(errno) => {
-            tracing::warn!(key = %job.upcall.key, %errno, "no helper");
-            end(&held);
-            return match errno {
-                System::ETIMEDOUT => Ok(()),
-                _ => Err(Errno::new(errno as i32).unwrap_or(Errno::ENOKEY).into()),
-            };
-        }
+    if awaits_listener {
+        let listener = match held.await_listener(deadline) {
+            Err(System::ETIMEDOUT) => {
+                end(&held);
+                return Ok(());
+            }
+            listener => listener.map_err(cannot),
+        };
+        let served =
+            listener.and_then(|listener| listener.map_or(Ok(()), |its| serve(server, its)));
+        served.inspect_err(|_| end(&held))?;
     }
     tracing::info!(key = %job.upcall.key, pid = held.pid, "a helper begins");
+    // Our end for writing stays open: else the pipe's end, and then the helper's, would each
+    // wake us.
     let mut output = Output::new(File::from(output), job.upcall.key);
     await_end(&held, deadline, Some(&mut output));
     output.end();
-    Ok(())
+    match held.failure() {
+        None => Ok(()),
+        Some(errno) => Err(cannot(errno)),
+    }
+}
+
+fn serve(server: &Arc<Server>, listener: Listener) -> Result<(), Errno> {
+    Supervisor::start(server, listener).map_err(|fault| told(&fault))
 }
 
 /// Lets a helper go as soon as the domain knows it.
@@ -129,35 +100,36 @@ fn end(held: &Held) {
 /// By what road the calls of a helper come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Road {
-    /// The kernel traps them: no other will do.
+    /// The kernel traps them by the filter of the thread that starts the helper: whatever
+    /// program it is and whatever it makes of its environment.
+    Inherited,
+    /// The kernel traps them by a filter of the helper's own: no other road will do.
     Trapped,
-    /// The kernel traps them, if it costs the helper nothing: whatever program it is and
-    /// whatever it makes of its environment, and without a library to load.
-    TrappedForChoice,
     /// By the library, with a net below it where programs of this domain have one.
     Preloaded { has_net: bool },
 }
 
 impl Road {
-    fn of(helpers: &Helpers, server: &Server, job: &Job, joined: CloneFlags) -> Road {
+    fn of(
+        helpers: &Helpers,
+        server: &Arc<Server>,
+        job: &Job,
+        joined: CloneFlags,
+    ) -> Result<Road, Errno> {
+        if trap::is_set(helpers, server)? {
+            return Ok(Road::Inherited);
+        }
         // Where the library may not be.
         let is_elsewhere = joined.contains(CloneFlags::CLONE_NEWNS);
         let is_trapped = job.requester.as_ref().is_some_and(|requester| requester.is_trapped);
         if is_trapped || is_elsewhere || helpers.surroundings.library.is_none() {
-            return Road::Trapped;
+            return Ok(Road::Trapped);
         }
-        match helpers.may_trap.load(Ordering::Relaxed) {
-            true => Road::TrappedForChoice,
-            false => Road::Preloaded { has_net: server.listeners.load(Ordering::Relaxed) != 0 },
-        }
+        Ok(Road::Preloaded { has_net: server.listeners.load(Ordering::Relaxed) != 0 })
     }
 
-    fn terms(self) -> Option<Terms> {
-        match self {
-            Road::Trapped | Road::Preloaded { has_net: true } => Some(Terms::USUAL),
-            Road::TrappedForChoice => Some(Terms { may_renounce: false, ..Terms::USUAL }),
-            Road::Preloaded { has_net: false } => None,
-        }
+    fn has_filter(self) -> bool {
+        matches!(self, Road::Trapped | Road::Preloaded { has_net: true })
     }
 }
 
@@ -170,9 +142,9 @@ fn start<'a>(
 ) -> Result<Start<'a>, Errno> {
     let program = helpers.program(job).ok_or(Errno::ENOKEY)?;
     let is_preloaded = matches!(road, Road::Preloaded { .. });
-    let filter = road.terms().map(|terms| {
+    let filter = road.has_filter().then(|| {
         let program = filter::program(GATES).map_err(|fault| told(&fault))?;
-        Ok(Filter { program, terms, is_needed: !is_preloaded })
+        Ok(Filter { program, terms: Terms::USUAL, is_needed: !is_preloaded })
     });
     let requester = job.requester.as_ref().filter(|_| !joined.is_empty());
     Ok(Start {
@@ -228,7 +200,7 @@ fn await_end(held: &Held, deadline: Option<Instant>, mut output: Option<&mut Out
             (ready, is_ready(0), is_ready(1))
         };
         if has_output && !output.as_mut().is_some_and(|output| output.take()) {
-            // Closed, though the helper goes on.
+            // It cannot be read.
             output = None;
         }
         if has_ended {

@@ -4,7 +4,6 @@
 //! memory, or left locked there, would stay so.
 #![allow(unsafe_code)] // fork, and what may follow it; each block states what makes it sound
 
-use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -59,32 +58,22 @@ pub(super) struct Filter {
     pub(super) is_needed: bool,
 }
 
-/// A child before its program.
+/// A child, before its program and after.
 pub(super) struct Held {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
     channel: OwnedFd,
-    /// What it uses of ours until then.
+    /// What it uses of ours before its program.
     used: Option<(Box<Child>, Memory)>,
-    is_apart: Cell<bool>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.is_apart.get() && identity::is_alive(self.pidfd.as_fd()) {
+        if identity::is_alive(self.pidfd.as_fd()) {
+            // Nobody knows whether it has begun its program.
             std::mem::forget(self.used.take());
         }
     }
-}
-
-/// How a child's life before its program has ended.
-pub(super) enum Begun {
-    /// With the program, and the listener of its filter if it has one.
-    Well(Option<Listener>),
-    /// Without the filter that it needed.
-    Unfiltered,
-    /// With this error.
-    Badly(Errno),
 }
 
 /// Forks a helper, which is not to execute its program before [`Held::let_go`].
@@ -100,8 +89,7 @@ pub(super) fn fork_held(start: Start<'_>, ignored: Arc<[c_int]>) -> Result<Held,
     let (pid, pidfd) = fork(&child, &mut memory, shares)?;
     // Else its end would not be seen.
     drop((open, theirs));
-    let (used, is_apart) = (Some((child, memory)), Cell::new(false));
-    Ok(Held { pid, pidfd, channel, used, is_apart })
+    Ok(Held { pid, pidfd, channel, used: Some((child, memory)) })
 }
 
 impl Held {
@@ -110,29 +98,32 @@ impl Held {
         send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL).map(drop)
     }
 
-    /// Waits until it has begun its program or ended; ETIMEDOUT if it has not by then.
-    pub(super) fn await_program(&self, by: Option<Instant>) -> Begun {
-        let (mut listener, mut refused, mut failed) = (None, false, None);
+    /// Waits for the listener of its filter, if it can have one; ENOKEY if it cannot and
+    /// needs it, else why it has not begun; ETIMEDOUT if that is not known by then.
+    pub(super) fn await_listener(&self, by: Option<Instant>) -> Result<Option<Listener>, Errno> {
+        let mut refused = false;
         loop {
-            match channel::awaited(&self.channel, by) {
-                Ok(Some(channel::Word::Installed(its))) => listener = Some(its),
-                Ok(Some(channel::Word::Refused(errno))) => {
+            match channel::awaited(&self.channel, by)? {
+                Some(channel::Word::Installed(listener)) => return Ok(Some(listener)),
+                Some(channel::Word::Refused(errno)) => {
                     tracing::info!(%errno, "a helper has no filter");
                     refused = true;
                 }
-                Ok(Some(channel::Word::Returned(value))) => {
-                    failed = Some(Errno::from_raw(-value as i32));
+                Some(channel::Word::Returned(_)) if refused => return Err(Errno::ENOKEY),
+                Some(channel::Word::Returned(value)) => {
+                    return Err(Errno::from_raw(-value as i32));
                 }
-                // Its end was closed by execve, or by its own end: it has left our memory.
-                Ok(None) => break,
-                Err(errno) => return Begun::Badly(errno),
+                // Its end was closed by execve, or by its own end.
+                None => return Ok(None),
             }
         }
-        self.is_apart.set(true);
-        match failed {
-            None => Begun::Well(listener),
-            Some(_) if refused => Begun::Unfiltered,
-            Some(errno) => Begun::Badly(errno),
+    }
+
+    /// Why a child that has ended had not begun its program.
+    pub(super) fn failure(&self) -> Option<Errno> {
+        match channel::next(&self.channel)? {
+            channel::Word::Returned(value) => Some(Errno::from_raw(-value as i32)),
+            _ => None,
         }
     }
 }
@@ -180,7 +171,7 @@ fn fork(child: &Child, memory: &mut Memory, shares: bool) -> Result<(u32, OwnedF
     // shared, so is the thread-local memory that the child is given, as far as libc reaches
     // (see `has_room_for_errno`); and the child makes system calls and nothing else, none of
     // whose wrappers uses more of it than `errno`. Both outlive its sharing, for `Held`
-    // frees them only after the child's program has begun, or the child has ended. The kernel
+    // frees them only after the child has ended. The kernel
     // writes one number to `pidfd`.
     let pid = unsafe {
         libc::clone(
