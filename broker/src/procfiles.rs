@@ -254,12 +254,9 @@ mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::process::{Command, Stdio};
 
-    use keyshim_keys::Upcalls;
-
     use super::*;
     use crate::connections::Limits;
     use crate::domain::Domain;
-    use crate::host;
     use crate::server::{Admission, Lifetime, Rules, Running};
 
     fn running() -> Running {
@@ -270,8 +267,7 @@ mod tests {
             over: None,
             helpers: None,
         };
-        Server::start(Domain::new(host::entropy(Some(1)), Upcalls::Off).unwrap(), Vec::new(), rules)
-            .unwrap()
+        Server::start(Domain::plain(Some(1)).unwrap(), Vec::new(), rules).unwrap()
     }
 
     fn can_mount() -> bool {

@@ -164,8 +164,9 @@ fn orders(helpers: &Helpers, job: &Job, road: Road) -> Result<Orders, Errno> {
 
 fn arguments(program: &Path, job: &Job) -> Result<Vec<CString>, Errno> {
     let program = c_string(program.as_os_str());
-    let rest = job.upcall.arguments().into_iter();
-    std::iter::once(program).chain(rest.map(|text| c_string(OsStr::new(&text)))).collect()
+    let rest = job.upcall.arguments().into_iter().map(|text| c_string(OsStr::new(&text)));
+    let callout = job.upcall.callout_argument().map(|text| c_string(OsStr::from_bytes(text)));
+    std::iter::once(program).chain(rest).chain(callout).collect()
 }
 
 fn environment(helpers: &Helpers, road: Road) -> Result<Vec<CString>, Errno> {
