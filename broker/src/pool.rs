@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use nix::sys::prctl;
 use once_cell::sync::Lazy;
 
@@ -16,6 +16,38 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 type Work = Box<dyn FnOnce() + Send>;
 
 static SHARED: Lazy<Pool> = Lazy::new(|| Pool::new(IDLE_MAX));
+
+/// A thread that is to live, and the way back to who wants it.
+type Birth = (&'static str, Box<dyn FnOnce() + Send>, Sender<Result<(), Fault>>);
+
+/// A thread that starts all others. Some that want one are under a filter of the kernel's,
+/// which what they started would inherit.
+static STARTER: Lazy<Result<Sender<Birth>, Fault>> = Lazy::new(|| {
+    let (wants, wanted) = unbounded::<Birth>();
+    server::spawn("starter".into(), move || {
+        for (name, life, tell) in wanted {
+            let _ = tell.send(server::spawn(name.into(), life).map(drop));
+        }
+    })?;
+    Ok(wants)
+});
+
+/// Prepares for [`Pool::run`] by threads that nobody is to inherit from.
+pub(crate) fn prepare() -> Result<(), Fault> {
+    match &*STARTER {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(Fault::Told(fault.to_string())),
+    }
+}
+
+fn start(name: &'static str, life: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
+    prepare()?;
+    let gone = || Fault::Told("the thread that starts threads has gone; report this".into());
+    let Ok(starter) = &*STARTER else { return Err(gone()) };
+    let (tell, told) = bounded(1);
+    starter.send((name, Box::new(life), tell)).map_err(|_| gone())?;
+    told.recv().map_err(|_| gone())?
+}
 
 /// Has a thread of that name do the work, one that has nothing else to do or a new one.
 pub(crate) fn run(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
@@ -54,7 +86,7 @@ impl Pool {
             Err(refused) => {
                 let (work, takes) = (refused.into_inner(), self.takes.clone());
                 let idle_max = self.idle_max;
-                server::spawn(name.into(), move || live(work, &takes, idle_max)).map(drop)
+                start(name, move || live(work, &takes, idle_max))
             }
         }
     }

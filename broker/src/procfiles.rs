@@ -80,6 +80,11 @@ impl Stage<'_> {
         }
     }
 
+    /// For something that is not to start without the files of that domain.
+    pub(crate) const fn of_server(server: &Arc<Server>) -> Stage<'_> {
+        Stage { answerer: Answerer::Here(server), is_optional: false }
+    }
+
     /// Starts something from a thread in a mount namespace of its own, with the files in
     /// it.
     pub(crate) fn start<T: Send>(self, start: impl FnOnce() -> T + Send) -> Result<T, Fault> {

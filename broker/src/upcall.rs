@@ -30,7 +30,7 @@ use rules::{Deed, Rules};
 
 use crate::address::Address;
 use crate::fault::Fault;
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::proc;
 use crate::run::library::{self, Library};
 use crate::server::Server;
@@ -164,6 +164,9 @@ pub(crate) struct Helpers {
     may_trap: AtomicBool,
     /// Where they begin unless their requester has a better place.
     pub(crate) home: OnceCell<Home>,
+    /// A place with the domain's files in `/proc`, for helpers that no library shows them,
+    /// if there can be one.
+    furnished: OnceCell<Option<Home>>,
     crew: Mutex<Crew>,
     threads: Pool,
 }
@@ -175,6 +178,7 @@ impl Helpers {
         calling: Calling,
         surroundings: Surroundings,
     ) -> Result<Arc<Helpers>, Fault> {
+        pool::prepare()?;
         let server = Arc::downgrade(server);
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
@@ -188,9 +192,18 @@ impl Helpers {
             ignored,
             may_trap,
             home,
+            furnished: OnceCell::new(),
             crew,
             threads: Pool::new(IDLE_MAX),
         }))
+    }
+
+    /// Where helpers find the domain's files that no library shows them; in a domain in which
+    /// a library could.
+    fn furnished(&self, server: &Arc<Server>) -> Option<&Home> {
+        self.surroundings.library.as_ref()?;
+        let home = self.home.get().filter(|home| home.is_apart());
+        home.or_else(|| self.furnished.get_or_init(|| place::furnish(server)).as_ref())
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {

@@ -52,7 +52,8 @@ pub(super) fn live(
             process
         }
         None => {
-            let start = start(helpers, requester.filter(|_| !joined.is_empty()), joined, road)?;
+            let start =
+                start(helpers, server, requester.filter(|_| !joined.is_empty()), joined, road)?;
             Process::begin(|output| fork_held(start, orders, output, &helpers.ignored))
                 .map_err(cannot)?
         }
@@ -78,7 +79,7 @@ pub(super) fn live(
 /// there before it is called for.
 pub(super) fn in_reserve(helpers: &Helpers, server: &Arc<Server>) -> Option<Process> {
     let road = Road::of(helpers, server, false).ok().filter(|road| !road.has_filter())?;
-    let start = start(helpers, None, CloneFlags::empty(), road).ok()?;
+    let start = start(helpers, server, None, CloneFlags::empty(), road).ok()?;
     Process::begin(|output| fork_in_reserve(start, output, &helpers.ignored)).ok()
 }
 
@@ -141,6 +142,7 @@ impl Road {
 
 fn start<'a>(
     helpers: &'a Helpers,
+    server: &Arc<Server>,
     there: Option<&'a Requester>,
     joined: CloneFlags,
     road: Road,
@@ -151,6 +153,7 @@ fn start<'a>(
     });
     let join = match there {
         Some(requester) => Some((requester.pidfd.as_fd(), joined)),
+        None if road == Road::Inherited => place::at_home(helpers.furnished(server)),
         None => place::at_home(helpers.home.get()),
     };
     Ok(Start { filter: filter.transpose()?, join, is_of_requester: there.is_some() })

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sched::CloneFlags;
@@ -18,6 +19,8 @@ use nix::sys::stat::{Mode, fstatat};
 use once_cell::sync::Lazy;
 
 use crate::proc;
+use crate::procfiles::Stage;
+use crate::server::Server;
 use crate::waits::Requester;
 
 /// That of mounts among the others.
@@ -44,6 +47,23 @@ impl Home {
         let inode = namespace.metadata()?.ino();
         Ok(Home { namespace: namespace.into(), inode })
     }
+
+    /// True if it is not where we are ourselves.
+    pub(super) fn is_apart(&self) -> bool {
+        OURS[MOUNTS] != Some(self.inode)
+    }
+}
+
+/// A mount namespace of its own with the files of a domain in its `/proc`.
+pub(super) fn furnish(server: &Arc<Server>) -> Option<Home> {
+    let stage = Stage::of_server(server);
+    match stage.start(Home::here) {
+        Ok(home) => home.ok(),
+        Err(fault) => {
+            tracing::info!("helpers find the real kernel's files in /proc: {fault}");
+            None
+        }
+    }
 }
 
 /// The namespaces of the requester's that its helper is to join, if it is to be there.
@@ -59,7 +79,7 @@ pub(super) fn of_requester(requester: &Requester, home: Option<&Home>) -> CloneF
 
 /// What to join at home, if that is another place.
 pub(super) fn at_home(home: Option<&Home>) -> Option<(BorrowedFd<'_>, CloneFlags)> {
-    let home = home.filter(|home| OURS[MOUNTS] != Some(home.inode))?;
+    let home = home.filter(|home| home.is_apart())?;
     Some((home.namespace.as_fd(), CloneFlags::CLONE_NEWNS))
 }
 

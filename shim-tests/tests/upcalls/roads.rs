@@ -12,6 +12,7 @@ type Test = (&'static str, fn() -> Result<()>);
 
 const TESTS: &[Test] = &[
     ("is_trapped_where_that_costs_it_nothing", is_trapped_where_that_costs_it_nothing),
+    ("is_trapped_for_a_while", is_trapped_for_a_while),
     ("is_preloaded_without_capabilities", is_preloaded_without_capabilities),
     ("is_preloaded_under_another_listener", is_preloaded_under_another_listener),
 ];
@@ -30,6 +31,7 @@ pub(crate) fn trials(is_root: bool) -> Vec<Trial> {
 
 /// Says by what road it is served; even if it has forgotten it.
 const SAYS: &str = "grep -s ^Seccomp: /proc/$$/status >>\"$out\"
+grep -s -c \" key:$(printf %x \"$2\") \" /proc/keys >>\"$out\"
 echo ${LD_PRELOAD+preloaded} >>\"$out\"
 exec env $forget $authority \"$2\" keyctl instantiate \"$2\" 'made by the helper' 0\n";
 
@@ -68,7 +70,21 @@ const MADE: &str = "made by the helper\n";
 fn is_trapped_where_that_costs_it_nothing() -> Result<()> {
     let (says, printed) = said("trapped", &[], "-i")?;
     ensure!(printed == MADE, "{printed}");
-    ensure!(says == "Seccomp:\t2\n\n", "{says}");
+    ensure!(says == "Seccomp:\t2\n1\n\n", "{says}");
+    Ok(())
+}
+
+/// Nobody listens any more once there has been no helper for a second; the next finds a new
+/// listener.
+fn is_trapped_for_a_while() -> Result<()> {
+    let helper = script("brief", "#!/bin/sh\nexit 0\n")?;
+    let ask = "keyctl request2 user $n x @p >/dev/null 2>&1";
+    let heard = "ls -l /proc/$PPID/fd | grep -c 'seccomp notify'";
+    let text = format!("n=a; {ask}; {heard}; sleep 2; {heard}; n=b; {ask}; {heard}");
+    let mut command = bare(beside("keyshim")?);
+    command.args(["run", "--mode", "preload", "--request-key"]).arg(&helper);
+    let printed = told(&run(command.args(["--", "sh", "-c", &text]))?);
+    ensure!(printed == "1\n0\n1\n", "{printed}");
     Ok(())
 }
 
@@ -76,7 +92,7 @@ fn is_preloaded_without_capabilities() -> Result<()> {
     let without = ["setpriv", "--bounding-set", "-sys_admin"];
     let (says, printed) = said("preloaded", &without, "")?;
     ensure!(printed == MADE, "{printed}");
-    ensure!(says == "Seccomp:\t0\npreloaded\n", "{says}");
+    ensure!(says == "Seccomp:\t0\n1\npreloaded\n", "{says}");
     Ok(())
 }
 
@@ -85,6 +101,6 @@ fn is_preloaded_under_another_listener() -> Result<()> {
     let inside = ["keyshim", "run", "--mode", "seccomp", "--"];
     let (says, printed) = said("inside", &inside, "")?;
     ensure!(printed == MADE, "{printed}");
-    ensure!(says == "Seccomp:\t2\npreloaded\n", "{says}");
+    ensure!(says == "Seccomp:\t2\n1\npreloaded\n", "{says}");
     Ok(())
 }
