@@ -1,6 +1,7 @@
 //! Threads that are used again, for work that comes often and takes its time: starting a
 //! thread costs more than some of it.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -76,9 +77,7 @@ impl Pool {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<(), Fault> {
         let named = move || {
-            if let Ok(name) = std::ffi::CString::new(name) {
-                let _ = prctl::set_name(&name);
-            }
+            rename(name);
             work();
         };
         match self.hand.try_send(Box::new(named)) {
@@ -89,6 +88,18 @@ impl Pool {
                 start(name, move || live(work, &takes, idle_max))
             }
         }
+    }
+}
+
+/// Gives this thread another name, which is an event for who watches tasks.
+fn rename(name: &'static str) {
+    thread_local! {
+        static NAME: Cell<&'static str> = const { Cell::new("") };
+    }
+    if NAME.replace(name) != name
+        && let Ok(name) = std::ffi::CString::new(name)
+    {
+        let _ = prctl::set_name(&name);
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn attend(server: &Arc<Server>, event: Event, desk: &mut Desk) {
         }
         Event::Connection(id) => serve(server, id, &mut desk.scratch, &mut desk.data),
     }
+    server.deliver();
     close_orphaned(server);
     server.deliver();
 }
