@@ -125,7 +125,9 @@ impl KeyService {
         made: Made,
     ) -> Result<(), Errno> {
         match made {
-            Made::Payload(data) => self.instantiate_and_link(now, key, &data, None, authority_key),
+            Made::Payload(data) => {
+                self.instantiate_and_link(now, key, Some(&data), None, authority_key)
+            }
             Made::Rejected { error, timeout_s } => {
                 self.reject_and_link(now, key, (timeout_s, error), None, authority_key)
             }
@@ -189,7 +191,7 @@ impl KeyService {
         &mut self,
         now: Now,
         key: KeyIx,
-        data: &[u8],
+        data: Option<&[u8]>,
         ring: Option<KeyIx>,
         authority_key: Option<KeyIx>,
     ) -> Result<(), Errno> {
@@ -199,7 +201,8 @@ impl KeyService {
         if !checks_ahead && self.store.get(key).is_finished() {
             return Err(Errno::EBUSY);
         }
-        let prep = self.preparse(now, &*key_type, data)?;
+        // A payload that was not worth carrying is one that its type refuses.
+        let prep = self.preparse(now, &*key_type, data.ok_or(Errno::EINVAL)?)?;
         let ahead = ring.filter(|_| checks_ahead);
         let link = ahead.map(|ring| self.prepare_link_to(ring, key)).transpose()?;
         let checked =

@@ -115,7 +115,7 @@ impl KeyService {
 
     /// The record of a task, which may be new.
     pub(crate) fn take_up(&mut self, id: TaskId, ids: Ids) -> &mut Task {
-        if !self.tasks.contains_key(&id) {
+        if self.has_residents() && !self.tasks.contains_key(&id) {
             self.moves_in(ids.uid);
         }
         self.tasks.entry(id).or_insert_with(|| Task::new(ids))

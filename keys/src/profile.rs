@@ -25,6 +25,9 @@ pub struct Profile {
     /// Whether SETPERM and CHOWN want SETATTR on the key, which must be valid then. Else
     /// they ask only who calls, and take a key in any state. S64, S132.
     pub has_setattr: bool,
+    /// Whether who neither owns a key nor is root may still give it a group of its own. S64,
+    /// S130.
+    pub strangers_set_groups: bool,
     /// To whom a new key grants what its type can do. S66, S103.
     pub new_key_grants: Grants,
     /// The mask of a key that is requested and made; that of any new key, if none. S66.

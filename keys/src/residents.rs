@@ -38,7 +38,7 @@ impl Residents {
 }
 
 impl KeyService {
-    fn has_residents(&self) -> bool {
+    pub(crate) fn has_residents(&self) -> bool {
         self.profile.user_keyrings == UserKeyringsLive::WithTheUser
     }
 

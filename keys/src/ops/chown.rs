@@ -4,8 +4,8 @@
 //! 1. an id that the caller's user namespace does not map: EINVAL; -1 leaves it alone
 //! 2. both -1: 0, whatever the key
 //! 3. the key with SETATTR, negative too: the lookup's errors
-//! 4. another owner, or a group that is neither the key's nor the caller's, without
-//!    CAP_SYS_ADMIN: EACCES
+//! 4. another owner, or a group that is neither the key's nor the caller's, or somebody
+//!    else's key where that matters, without CAP_SYS_ADMIN: EACCES
 //! 5. another owner, where that is not done yet: EOPNOTSUPP; else its quota: EDQUOT
 
 use keyshim_abi::caller::{Caller, Capability, Gid, Uid};
@@ -36,7 +36,9 @@ pub(super) fn chown(
         return Ok(0);
     }
     let key = service.lookup(call, key, Missing::Create, service.attribute_access())?.key;
-    if needs_privilege(service.store.get(key), call.caller, uid, gid)
+    let owned = service.store.get(key).uid == call.caller.ids.fsuid;
+    let is_strangers = !owned && !service.profile.strangers_set_groups;
+    if (is_strangers || needs_privilege(service.store.get(key), call.caller, uid, gid))
         && !call.caller.privileges.capable(Capability::SysAdmin)
     {
         return Err(Errno::EACCES.into());

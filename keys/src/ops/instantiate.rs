@@ -16,7 +16,7 @@
 
 use keyshim_abi::{Errno, KeyId, Need, Payload};
 
-use super::Progress;
+use super::{Progress, fetched};
 use crate::key::KeyIx;
 use crate::lookup::{Access, Call, Missing, Stop};
 use crate::profile::ConstructedBy;
@@ -32,11 +32,14 @@ pub(super) fn instantiate(
     if payload.len() > service.profile.add_payload_len_max {
         return Err(Errno::EINVAL.into());
     }
+    let payload = fetched(service, payload);
+    if service.profile.construction == ConstructedBy::AnyWriter {
+        // Without authority to ask for, it comes first.
+        payload?;
+    }
     let target = target(service, call, key)?;
-    let payload = payload.fetched()?;
+    let payload = payload?;
     let ring = destination(service, call, target, keyring)?;
-    // A payload that was not worth carrying is one that its type refuses.
-    let payload = payload.ok_or(Errno::EINVAL)?;
     service.instantiate_and_link(call.now, target.key, payload, ring, target.authority_key)?;
     service.assume(call.caller.task, None);
     Ok(0)

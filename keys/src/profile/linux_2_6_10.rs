@@ -18,6 +18,7 @@ pub(super) const PROFILE: Profile = Profile {
     last_operation: op::NEGATE,
     legal_perm: Perm(0x001f_1f1f),
     has_setattr: false,
+    strangers_set_groups: false,
     new_key_grants: Grants::Owner,
     requested_perm: Some(OWNER_ALL),
     user_keyring_perm: OWNER_ALL,
@@ -79,6 +80,8 @@ pub(super) const PROFILE: Profile = Profile {
 };
 
 pub(super) const QUIRKS: Profile = Profile {
+    // Nobody asked whose key it is.
+    strangers_set_groups: true,
     // The size of a key was taken for that of a pointer to one.
     rings: Rings::Listed { places_max: 24 },
     nothing_found: Errno::EAGAIN,

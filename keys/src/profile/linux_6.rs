@@ -12,6 +12,7 @@ pub(super) const PROFILE: Profile = Profile {
     last_operation: op::WATCH_KEY,
     legal_perm: Perm::LEGAL,
     has_setattr: true,
+    strangers_set_groups: true,
     new_key_grants: Grants::Possessor,
     requested_perm: None,
     user_keyring_perm: Perm(0x1f3f_0000),

@@ -1,6 +1,8 @@
 //! What the profile `linux-2.6.10` does otherwise. The number in the name of a test is the
 //! row of the seed document that it holds (docs/SEED.md).
 
+#[path = "profile/another.rs"]
+mod another;
 #[path = "profile/basics.rs"]
 mod basics;
 #[path = "profile/lives.rs"]

@@ -2,7 +2,8 @@
 
 use keyshim_abi::{Errno, KeyId, Payload, Perm, Request};
 
-use super::{A, B, NO_KEY, link, old, read, serial};
+use super::{A, B, NO_KEY, link, old, quirky, read, serial};
+use crate::world::{Who, World};
 
 #[test]
 fn s022_a_negative_key_is_enokey_to_searches_whatever_it_stands_for() {
@@ -37,6 +38,20 @@ fn s064_the_owner_changes_a_mask_that_grants_nothing() {
     assert_eq!(world.answer(B, &Request::Setperm { key, perm }), Err(Errno::EACCES));
     assert_eq!(world.answer(A, &Request::Setperm { key, perm }), Ok(0));
     assert_eq!(world.describe(A, key).unwrap(), "user;1000;1000;010000;k");
+}
+
+#[test]
+fn s064_only_the_owner_and_root_set_a_group_but_for_quirks() {
+    let given = |mut world: World, who: Who| {
+        world.join(A, None);
+        let key = world.key(A, "user", "k", KeyId::SESSION);
+        // A group of its own.
+        world.answer(who, &Request::Chown { key, uid: u32::MAX, gid: who.uid })
+    };
+    assert_eq!(given(old(), B), Err(Errno::EACCES));
+    assert_eq!(given(old(), A), Ok(0));
+    assert_eq!(given(old(), Who::user(3, 0)), Ok(0));
+    assert_eq!(given(quirky(), B), Ok(0));
 }
 
 #[test]

@@ -162,6 +162,19 @@ fn s163_anyone_with_write_may_instantiate_once() {
 }
 
 #[test]
+fn s165_a_payload_is_looked_at_before_the_key() {
+    let (mut world, _, key) = scene(S);
+    let sent = |key, payload| Request::Instantiate { key, payload, keyring: KeyId(0) };
+    let unreadable = sent(KeyId(1_000_000), Payload::Unreadable(5));
+    assert_eq!(world.answer(B, &unreadable), Err(Errno::EFAULT));
+    let other = Who { task: 5, ..A };
+    assert_eq!(world.answer(other, &sent(key, Payload::Absent(5))), Err(Errno::EINVAL));
+    assert_eq!(world.answer(other, &sent(key, Payload::Carried(b"x"))), Ok(0));
+    assert_eq!(world.answer(other, &sent(key, Payload::Omitted(32_767))), Err(Errno::EBUSY));
+    assert_eq!(world.answer(other, &sent(key, Payload::Omitted(32_768))), Err(Errno::EINVAL));
+}
+
+#[test]
 fn s164_a_link_that_fails_fails_the_call_but_not_the_key() {
     let (mut world, upcall, key) = scene(KeyId(0));
     let other = Who { task: 5, ..A };
