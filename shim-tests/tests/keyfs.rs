@@ -4,6 +4,8 @@
 
 #[path = "keyfs/session.rs"]
 mod session;
+#[path = "keyfs/users.rs"]
+mod users;
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
