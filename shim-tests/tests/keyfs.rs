@@ -2,7 +2,13 @@
 // A test that cannot go on has failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs::OpenOptions;
+#[path = "keyfs/session.rs"]
+mod session;
+#[path = "keyfs/users.rs"]
+mod users;
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -24,18 +30,32 @@ fn keyshim() -> PathBuf {
     beside("keyshim").expect("cargo build -p keyshim builds it")
 }
 
+/// The profile that all is done under: that of Linux 6, or the one that is named here.
+const PROFILE: &str = "KEYSHIM_TEST_PROFILE";
+
 /// What a script prints in a universe of its own, mounted at `$d`; `$k` is keyshim.
 fn session(script: &str) -> String {
+    session_with(None, script)
+}
+
+/// The same with `$1` as a directory of its own, and a helper for requests.
+fn session_with(helper: Option<&str>, script: &str) -> String {
     let own = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(own.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
+    let all = Permissions::from_mode(0o755);
+    std::fs::set_permissions(own.path(), all.clone()).unwrap();
     let script = format!("k=$0 d=$1/mount; mkdir $d; $k mount $d || exit 9; {script}");
     let mut command: Command = bare(keyshim());
-    command
-        .env("LC_ALL", "C.UTF-8")
-        .args(["run", "--", "sh", "-c", &script])
-        .arg(keyshim())
-        .arg(own.path());
+    command.env("LC_ALL", "C.UTF-8").args(["run", "--seed", "7"]);
+    if let Some(text) = helper {
+        let path = own.path().join("helper");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, all).unwrap();
+        command.arg("--request-key").arg(path);
+    }
+    if let Some(profile) = std::env::var_os(PROFILE) {
+        command.arg("--profile").arg(profile);
+    }
+    command.args(["--", "bash", "-c", &script]).arg(keyshim()).arg(own.path());
     let text = told(&run(&mut command).unwrap());
     // The mount has ended with the run: its place can be removed.
     std::fs::remove_dir(own.path().join("mount")).expect("nothing is mounted any more");
