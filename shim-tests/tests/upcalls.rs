@@ -4,6 +4,8 @@
 
 #[path = "upcalls/conduct.rs"]
 mod conduct;
+#[path = "upcalls/waiting.rs"]
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +26,7 @@ const ROADS: &[(&str, Build)] =
 fn main() -> Result<()> {
     let arguments = Arguments::from_args();
     let mut trials = conduct::trials();
+    trials.extend(waiting::trials());
     let unfit = if !nix::unistd::geteuid().is_root() {
         Some("not root: it writes a rule for the kernel's helper")
     } else if !Path::new(REQUEST_KEY).exists() {

@@ -47,7 +47,7 @@ pub(crate) fn script(name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn scratch(name: &str) -> Result<PathBuf> {
+pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let target = own.ancestors().nth(3).context("this test is not below target/")?;
     let folder = target.join("tmp/upcalls");
