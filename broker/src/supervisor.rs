@@ -13,6 +13,7 @@ mod journal;
 mod memory;
 pub(crate) mod notify;
 pub(crate) mod probe;
+mod scribes;
 mod trapped;
 pub(crate) mod trial;
 
@@ -39,6 +40,7 @@ pub(crate) use channel::Listener;
 use journal::{Deed, Journal};
 use memory::CallerMemory;
 use notify::Notification;
+use scribes::Scribes;
 pub(crate) use trapped::Trapped;
 
 /// A filter's listener with the domain that answers.
@@ -51,6 +53,8 @@ pub(crate) struct Supervisor {
     journal: Option<Mutex<Journal>>,
     /// Whether receiving ends when no program is left (Linux 6.11).
     receiving_ends: bool,
+    /// Who write what calls that have waited are answered with.
+    scribes: Scribes,
 }
 
 impl Supervisor {
@@ -75,6 +79,7 @@ impl Supervisor {
             server: Arc::clone(server),
             journal: (!listener.installed.is_killable_only).then(Mutex::default),
             receiving_ends: host::kernel_is_at_least(6, 11),
+            scribes: Scribes::default(),
         })
     }
 

@@ -14,7 +14,10 @@ type Test = (&'static str, fn() -> Result<()>, Build);
 
 /// The tests of this file.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [Test; 1] = [("a_crowd_costs_little", a_crowd, Build::Static)];
+    let tests: [Test; 2] = [
+        ("a_crowd_costs_little", a_crowd, Build::Static),
+        ("a_stuck_caller_holds_up_nobody", a_stuck_caller, Build::Static),
+    ];
     let trial = |(name, test, build): Test| {
         let name = format!("waiting::{name}");
         let why = build.missing();
@@ -45,6 +48,23 @@ fn a_crowd() -> Result<()> {
     let printed = with_rules("seccomp", &[], rules, &compile("crowd", Build::Static)?)?;
     let expected = "they cost next to nothing\n0 answered before it was made\n\
                     40 answered early\n40 interrupted, 960 right\nfirst request: exit 0\n";
+    ensure!(printed == expected, "{printed}");
+    Ok(())
+}
+
+/// An answer that cannot be written, because its caller's memory is stuck, is at nobody
+/// else's cost.
+fn a_stuck_caller() -> Result<()> {
+    let rules = "[[rule]]\npayload = 'made by a rule'\ndelay_ms = 2500\n";
+    let program = compile("stuck", Build::Static)?;
+    let printed = with_rules("seccomp", &["--upcalls-at-once", "1"], rules, &program)?;
+    if printed.starts_with("skipped: ") {
+        eprint!("{printed}");
+        return Ok(());
+    }
+    let expected = "first request: status 0\nanother reader: status 0\n\
+                    one with a signal: status 0\nanother request: status 0\n\
+                    the first reader waits: 1\nthe first reader: signal 9\n";
     ensure!(printed == expected, "{printed}");
     Ok(())
 }
