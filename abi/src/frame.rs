@@ -21,12 +21,16 @@ pub use decode::{decode_delay, decode_message, decode_reply, decode_welcome};
 pub use encode::{Encoded, encode_delay, encode_message, encode_reply_head, encode_welcome};
 
 /// Version of this format; both sides must have the same.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of the length that begins each frame.
 pub const LENGTH_LEN: usize = 4;
 /// What a client sends to the broker's door, a datagram socket, together with one
 /// end of a stream socket pair: from then on it talks over the other end.
-pub const KNOCK: &[u8; 10] = b"keyshim\x00\x02\x00";
+pub const KNOCK: &[u8; 10] = &{
+    let mut knock = *b"keyshim\0\0\0";
+    [knock[8], knock[9]] = VERSION.to_le_bytes();
+    knock
+};
 
 /// The bytes are no frame of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -163,7 +163,7 @@ impl<'s, M: UserMemory> Fetch<'_, 's, M> {
             return Payload::Omitted(len);
         };
         if !buffer.is_empty() && self.memory.read(address, buffer).is_err() {
-            return Payload::Unreadable(len);
+            return unreadable(address, len);
         }
         Payload::Carried(buffer)
     }
@@ -174,11 +174,15 @@ impl<'s, M: UserMemory> Fetch<'_, 's, M> {
         if too_long && matches!(type_name, Ok(b"user" | b"logon")) {
             return match self.memory.probe(address, len) {
                 Ok(()) => Payload::Omitted(len),
-                Err(_) => Payload::Unreadable(len),
+                Err(_) => unreadable(address, len),
             };
         }
         self.payload(address, len)
     }
+}
+
+const fn unreadable<'s>(address: u64, len: u64) -> Payload<'s> {
+    if address == 0 { Payload::Absent(len) } else { Payload::Unreadable(len) }
 }
 
 /// Fetches what a call points to.
@@ -280,14 +284,11 @@ fn authority_request<'s, M: UserMemory>(
         }
         op::INSTANTIATE_IOV => {
             let payload = scattered::scattered(fetch, b, c as u32)?;
-            Request::Instantiate { key, payload, keyring }
+            Request::InstantiateIov { key, payload, keyring }
         }
-        op::NEGATE => Request::Reject {
-            key,
-            timeout_s: b as u32,
-            error: Errno::ENOKEY.raw() as u32,
-            keyring: KeyId::from_register(c),
-        },
+        op::NEGATE => {
+            Request::Negate { key, timeout_s: b as u32, keyring: KeyId::from_register(c) }
+        }
         op::REJECT => Request::Reject { key, timeout_s: b as u32, error: c as u32, keyring },
         op::ASSUME_AUTHORITY => Request::AssumeAuthority { key },
         operation => Request::Other { operation },

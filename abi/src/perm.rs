@@ -62,10 +62,10 @@ impl Perm {
         self.0 & other.0 != 0
     }
 
-    /// True when every bit is one that SETPERM takes.
+    /// True when every bit is one of that mask.
     #[must_use]
-    pub const fn is_legal(self) -> bool {
-        self.0 & !Perm::LEGAL.0 == 0
+    pub const fn is_within(self, mask: Perm) -> bool {
+        self.0 & !mask.0 == 0
     }
 
     /// The possessor's byte.

@@ -3,6 +3,7 @@
 use crate::errno::Errno;
 use crate::perm::Perm;
 use crate::serial::KeyId;
+use crate::uapi::keyctl as op;
 
 /// An argument behind a pointer, or the error of fetching it (EFAULT, or EINVAL
 /// for a string that does not end in time). An operation raises the error at the
@@ -19,6 +20,8 @@ pub enum Payload<'a> {
     Omitted(u64),
     /// That many bytes at a bad address.
     Unreadable(u64),
+    /// That many bytes, and a NULL pointer.
+    Absent(u64),
 }
 
 impl<'a> Payload<'a> {
@@ -27,7 +30,7 @@ impl<'a> Payload<'a> {
     pub const fn len(&self) -> u64 {
         match self {
             Payload::Carried(bytes) => bytes.len() as u64,
-            Payload::Omitted(len) | Payload::Unreadable(len) => *len,
+            Payload::Omitted(len) | Payload::Unreadable(len) | Payload::Absent(len) => *len,
         }
     }
 
@@ -43,7 +46,15 @@ impl<'a> Payload<'a> {
         match self {
             Payload::Carried(bytes) => Ok(Some(bytes)),
             Payload::Omitted(_) => Ok(None),
-            Payload::Unreadable(_) => Err(Errno::EFAULT),
+            Payload::Unreadable(_) | Payload::Absent(_) => Err(Errno::EFAULT),
+        }
+    }
+
+    /// The same for a kernel that reads nothing at NULL, whatever the length is said to be.
+    pub const fn fetched_unless_null(&self) -> Fetched<Option<&'a [u8]>> {
+        match self {
+            Payload::Absent(_) => Ok(None),
+            _ => self.fetched(),
         }
     }
 }
@@ -54,6 +65,7 @@ impl core::fmt::Debug for Payload<'_> {
             Payload::Carried(bytes) => write!(f, "{} bytes", bytes.len()),
             Payload::Omitted(len) => write!(f, "{len} bytes, omitted"),
             Payload::Unreadable(len) => write!(f, "{len} bytes, unreadable"),
+            Payload::Absent(len) => write!(f, "{len} bytes, absent"),
         }
     }
 }
@@ -108,7 +120,11 @@ pub enum Request<'a> {
     Read { key: KeyId, room: Option<u64> },
     /// `keyctl_instantiate(3)`.
     Instantiate { key: KeyId, payload: Payload<'a>, keyring: KeyId },
-    /// `keyctl_reject(3)`; NEGATE is the same with ENOKEY.
+    /// `keyctl_instantiate_iov(3)`: the same, gathered.
+    InstantiateIov { key: KeyId, payload: Payload<'a>, keyring: KeyId },
+    /// `keyctl_negate(3)`.
+    Negate { key: KeyId, timeout_s: u32, keyring: KeyId },
+    /// `keyctl_reject(3)`.
     Reject { key: KeyId, timeout_s: u32, error: u32, keyring: KeyId },
     /// `keyctl_set_reqkey_keyring(3)`.
     SetReqkeyKeyring { default: i32 },
@@ -139,13 +155,49 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// The operation's number of `keyctl(2)`; none for a system call of its own.
+    #[must_use]
+    pub const fn operation(&self) -> Option<u32> {
+        Some(match *self {
+            Request::AddKey { .. } | Request::RequestKey { .. } => return None,
+            Request::GetKeyringId { .. } => op::GET_KEYRING_ID,
+            Request::JoinSessionKeyring { .. } => op::JOIN_SESSION_KEYRING,
+            Request::Update { .. } => op::UPDATE,
+            Request::Revoke { .. } => op::REVOKE,
+            Request::Chown { .. } => op::CHOWN,
+            Request::Setperm { .. } => op::SETPERM,
+            Request::Describe { .. } => op::DESCRIBE,
+            Request::Clear { .. } => op::CLEAR,
+            Request::Link { .. } => op::LINK,
+            Request::Unlink { .. } => op::UNLINK,
+            Request::Search { .. } => op::SEARCH,
+            Request::Read { .. } => op::READ,
+            Request::Instantiate { .. } => op::INSTANTIATE,
+            Request::Negate { .. } => op::NEGATE,
+            Request::SetReqkeyKeyring { .. } => op::SET_REQKEY_KEYRING,
+            Request::SetTimeout { .. } => op::SET_TIMEOUT,
+            Request::AssumeAuthority { .. } => op::ASSUME_AUTHORITY,
+            Request::GetSecurity { .. } => op::GET_SECURITY,
+            Request::SessionToParent => op::SESSION_TO_PARENT,
+            Request::Reject { .. } => op::REJECT,
+            Request::InstantiateIov { .. } => op::INSTANTIATE_IOV,
+            Request::Invalidate { .. } => op::INVALIDATE,
+            Request::GetPersistent { .. } => op::GET_PERSISTENT,
+            Request::RestrictKeyring { .. } => op::RESTRICT_KEYRING,
+            Request::Move { .. } => op::MOVE,
+            Request::Capabilities { .. } => op::CAPABILITIES,
+            Request::Other { operation } => operation,
+        })
+    }
+
     /// True when bytes of a payload have been fetched: whoever holds them clears them.
     #[must_use]
     pub fn carries_payload(&self) -> bool {
         match self {
             Request::AddKey { payload, .. }
             | Request::Update { payload, .. }
-            | Request::Instantiate { payload, .. } => !matches!(payload, Payload::Omitted(_)),
+            | Request::Instantiate { payload, .. }
+            | Request::InstantiateIov { payload, .. } => !matches!(payload, Payload::Omitted(_)),
             _ => false,
         }
     }

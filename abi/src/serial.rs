@@ -10,6 +10,9 @@ impl Serial {
     /// The smallest serial that is handed out (`key_alloc_serial`).
     pub const FIRST: Serial = Serial(3);
 
+    /// The smallest serial at all, which old kernels kept for root.
+    pub const VERY_FIRST: Serial = Serial(1);
+
     /// A serial, or `None` when the number is not positive.
     #[must_use]
     pub const fn new(raw: i32) -> Option<Serial> {

@@ -20,6 +20,7 @@ enum OwnedPayload {
     Carried(Vec<u8>),
     Omitted(u64),
     Unreadable(u64),
+    Absent(u64),
 }
 
 /// What any request is made of; each variant takes what it needs.
@@ -47,11 +48,12 @@ impl Parts {
             OwnedPayload::Carried(bytes) => Payload::Carried(bytes),
             OwnedPayload::Omitted(len) => Payload::Omitted(*len),
             OwnedPayload::Unreadable(len) => Payload::Unreadable(*len),
+            OwnedPayload::Absent(len) => Payload::Absent(*len),
         }
     }
 }
 
-const VARIANTS: usize = 27;
+const VARIANTS: usize = 29;
 
 fn request(p: &Parts) -> Request<'_> {
     let [a, b, c, d] = p.numbers;
@@ -112,6 +114,8 @@ fn number_request(p: &Parts) -> Request<'_> {
         },
         24 => Request::Move { key, from: keyring, to: id(c), flags: d },
         25 => Request::Capabilities { room: p.room.unwrap_or_default() },
+        26 => Request::InstantiateIov { key, payload: p.payload(), keyring },
+        27 => Request::Negate { key, timeout_s: c, keyring },
         _ => Request::Other { operation: a },
     }
 }
@@ -134,6 +138,7 @@ fn payload() -> impl Strategy<Value = OwnedPayload> {
         1 => (0..200_000usize).prop_map(|len| OwnedPayload::Carried(vec![0xa5; len])),
         1 => any::<u64>().prop_map(OwnedPayload::Omitted),
         1 => any::<u64>().prop_map(OwnedPayload::Unreadable),
+        1 => any::<u64>().prop_map(OwnedPayload::Absent),
     ]
 }
 

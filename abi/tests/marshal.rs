@@ -284,6 +284,9 @@ fn pieces_from_both_widths_become_one_payload() {
         let mut scratch = Vec::new();
         let request = fetch(&call, &memory, &mut scratch);
         let payload = Payload::Carried(b"twoone");
-        assert_eq!(request, Ok(Request::Instantiate { key: KeyId(7), payload, keyring: KeyId(0) }));
+        assert_eq!(
+            request,
+            Ok(Request::InstantiateIov { key: KeyId(7), payload, keyring: KeyId(0) })
+        );
     }
 }

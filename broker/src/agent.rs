@@ -25,11 +25,11 @@ use nix::sys::socket::SockType;
 use sd_notify::NotifyState;
 
 use crate::address::Address;
+use crate::domain::Beginning;
 use crate::fault::Fault;
 use crate::run::signals::Signals;
 use crate::server::{TO_CLOSE_MAX, spawn};
 use crate::service::{Post, beside};
-use crate::upcall::Calling;
 use crate::{hardening, sys};
 use containers::Containers;
 use doors::Doors;
@@ -49,8 +49,8 @@ pub(crate) struct Plan {
     pub(crate) mode: u32,
     /// Where the domains' doors are; beside the socket's path if nobody says.
     pub(crate) domains: Option<PathBuf>,
-    /// How keys are made that containers request, if they are.
-    pub(crate) calling: Option<Calling>,
+    /// How the containers' domains begin.
+    pub(crate) beginning: Beginning,
 }
 
 /// Serves until it is told to stop.
@@ -68,7 +68,7 @@ pub(crate) fn serve(plan: &Plan) -> Result<(), Fault> {
     sys::return_blocks_from(LARGE_BLOCK_LEN);
     let (bell, hears) = bounded(1);
     let (to_close, closing) = bounded(TO_CLOSE_MAX);
-    let containers = Arc::new(Containers::new(doors, bell, to_close, plan.calling.clone())?);
+    let containers = Arc::new(Containers::new(doors, bell, to_close, plan.beginning.clone())?);
     // Never waited for: closing a stranger's descriptor may take for ever.
     spawn("closing".into(), move || closing.into_iter().for_each(drop))?;
     let keeper = Arc::clone(&containers);

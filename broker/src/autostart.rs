@@ -7,10 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use keyshim_keys::Profile;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::address::Address;
 use crate::client::{Client, Trouble};
+use crate::domain::Beginning;
 use crate::fault::Fault;
 use crate::paths::{self, DomainName};
 use crate::run::library::PRELOAD;
@@ -34,31 +36,29 @@ pub(crate) fn serve_default() -> Result<(), Fault> {
     let plan = Plan {
         address,
         mode: 0o600,
-        seed: None,
         admission: Admission::Anyone,
         lifetime: Lifetime::WhileUsed,
         has_name: false,
-        calling: Some(Calling::default()),
+        beginning: Beginning {
+            seed: None,
+            profile: Profile::default(),
+            calling: Some(Calling::default()),
+        },
     };
     serve_unless_taken(&plan)
 }
 
 /// Serves a shared domain, unless another broker does.
-pub(crate) fn serve_domain(
-    name: &DomainName,
-    seed: Option<u64>,
-    calling: Option<Calling>,
-) -> Result<(), Fault> {
+pub(crate) fn serve_domain(name: &DomainName, beginning: Beginning) -> Result<(), Fault> {
     leave_the_terminal()?;
     paths::make_user_directory(&paths::user_directory())?;
     let plan = Plan {
         address: Address::Path(paths::domain_socket(name)),
         mode: 0o600,
-        seed,
         admission: Admission::Family,
         lifetime: Lifetime::WithPrograms,
         has_name: true,
-        calling,
+        beginning,
     };
     serve_unless_taken(&plan)
 }
@@ -90,26 +90,18 @@ fn leave_the_terminal() -> Result<(), Fault> {
 
 /// Starts the broker of a shared domain: through a process that ends at once, so
 /// that the broker is nobody's child and no run waits for it.
-pub(crate) fn start_domain(
-    name: &DomainName,
-    seed: Option<u64>,
-    calling: Option<&Calling>,
-) -> Result<(), Fault> {
-    ourselves("--serve-domain", name, seed, calling).spawn().map(drop).map_err(cannot_start)
+pub(crate) fn start_domain(name: &DomainName, beginning: &Beginning) -> Result<(), Fault> {
+    ourselves("--serve-domain", name, beginning).spawn().map(drop).map_err(cannot_start)
 }
 
-fn ourselves(
-    what: &str,
-    name: &DomainName,
-    seed: Option<u64>,
-    calling: Option<&Calling>,
-) -> Command {
+fn ourselves(what: &str, name: &DomainName, beginning: &Beginning) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("keyshim").args(["broker", what, &name.to_string()]);
-    if let Some(seed) = seed {
+    if let Some(seed) = beginning.seed {
         command.args(["--seed", &seed.to_string()]);
     }
-    command.args(cli::upcalls::as_arguments(calling));
+    command.args(cli::profile::as_arguments(&beginning.profile));
+    command.args(cli::upcalls::as_arguments(beginning.calling.as_ref()));
     command.env_remove(PRELOAD).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -122,8 +114,7 @@ fn cannot_start(error: std::io::Error) -> Fault {
 /// connection, and the addresses of its door. Starts the broker if there is none.
 pub(crate) fn lease(
     name: &DomainName,
-    seed: Option<u64>,
-    calling: Option<&Calling>,
+    beginning: &Beginning,
 ) -> Result<(Client, Vec<Address>), Fault> {
     let path = paths::domain_socket(name);
     let address = Address::Path(path.clone());
@@ -148,7 +139,7 @@ pub(crate) fn lease(
         // Again and again: the first to come may meet one that is about to end.
         if last_start.is_none_or(|start| start.elapsed() > START_AGAIN) {
             last_start = Some(Instant::now());
-            ourselves("--start-domain", name, seed, calling).status().map_err(cannot_start)?;
+            ourselves("--start-domain", name, beginning).status().map_err(cannot_start)?;
         }
         std::thread::sleep(LOOK_EVERY);
     }

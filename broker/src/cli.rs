@@ -1,5 +1,6 @@
 //! The command line. Help, completions and manual pages all come from here.
 
+pub(crate) mod profile;
 pub(crate) mod upcalls;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use crate::paths::DomainName;
 use crate::procfiles::Proc;
 use crate::run::mode::Mode;
 use crate::show::{How, Where, parse_keyring};
+use profile::ProfileArguments;
 use upcalls::{AgentUpcallArguments, UpcallArguments};
 
 const AFTER_HELP: &str = "\
@@ -164,22 +166,6 @@ pub(crate) enum Command {
     },
 }
 
-/// Which kernel a domain behaves like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// Linux 6.
-    Linux6,
-}
-
-/// Reads the name of a profile.
-fn parse_profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "linux-6" => Ok(Profile::Linux6),
-        "linux-2.6.10" => Err("this profile comes later; today there is linux-6".to_owned()),
-        _ => Err("the only profile today is linux-6".to_owned()),
-    }
-}
-
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
@@ -187,9 +173,9 @@ pub(crate) struct RunArguments {
     /// their programs
     #[arg(long, value_name = "NAME")]
     pub(crate) domain: Option<DomainName>,
-    /// Which kernel to behave like: linux-6
-    #[arg(long, value_name = "PROFILE", default_value = "linux-6", value_parser = parse_profile)]
-    pub(crate) profile: Profile,
+    /// Which kernel to behave like.
+    #[command(flatten)]
+    pub(crate) profile: ProfileArguments,
     /// Give the same serials in every run with this seed; of a shared domain, the first run's
     /// counts
     #[arg(long, value_name = "N")]
@@ -222,9 +208,9 @@ pub(crate) struct BrokerArguments {
     /// Who may connect to a path, as for chmod
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
     pub(crate) mode: u32,
-    /// Which kernel to behave like: linux-6
-    #[arg(long, value_name = "PROFILE", default_value = "linux-6", value_parser = parse_profile)]
-    pub(crate) profile: Profile,
+    /// Which kernel to behave like.
+    #[command(flatten)]
+    pub(crate) profile: ProfileArguments,
     /// Give the same serials in every run with this seed
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -259,9 +245,9 @@ pub(crate) struct AgentArguments {
     /// Who makes keys.
     #[command(flatten)]
     pub(crate) upcalls: AgentUpcallArguments,
-    /// Which kernel to behave like: linux-6
-    #[arg(long, value_name = "PROFILE", default_value = "linux-6", value_parser = parse_profile)]
-    pub(crate) profile: Profile,
+    /// Which kernel to behave like.
+    #[command(flatten)]
+    pub(crate) profile: ProfileArguments,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -286,13 +272,5 @@ mod tests {
         let Command::Run(run) = cli.unwrap().command else { panic!("not run") };
         assert_eq!(run.seed, Some(7));
         assert_eq!(run.command, ["ls", "--seed", "x"]);
-    }
-
-    #[test]
-    fn an_unknown_profile_names_the_known_one() {
-        let error = Cli::try_parse_from(["keyshim", "run", "--profile", "linux-5", "ls"]);
-        assert!(error.unwrap_err().to_string().contains("linux-6"));
-        let error = Cli::try_parse_from(["keyshim", "run", "--profile", "linux-2.6.10", "ls"]);
-        assert!(error.unwrap_err().to_string().contains("comes later"));
     }
 }

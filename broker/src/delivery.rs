@@ -10,8 +10,8 @@ use keyshim_abi::frame::encode_reply_head;
 use keyshim_abi::reply::Answer;
 use keyshim_keys::{Data, Made, UpcallId};
 
+use crate::domain::Domain;
 use crate::fault::CutOff;
-use crate::housekeeping::Note;
 use crate::server::Server;
 use crate::waits::{Deed, Road};
 use crate::worker;
@@ -58,29 +58,32 @@ impl Server {
         pid: u32,
         pidfd: OwnedFd,
     ) -> Result<(), CutOff> {
-        let started = self.domain().upcall_started(upcall, pid, pidfd);
+        let mut domain = self.domain();
+        let started = domain.upcall_started(upcall, pid, pidfd);
+        domain.let_go();
         self.deliver();
         started
     }
 
     /// The helper of an upcall has ended.
     pub(crate) fn upcall_exited(&self, upcall: UpcallId) {
-        self.domain().upcall_exited(upcall);
-        self.notes.leave(Note::Collect);
-        self.deliver();
+        self.conclude(|domain| domain.upcall_exited(upcall));
     }
 
     /// What an upcall was for has been made without a helper.
     pub(crate) fn upcall_made(&self, upcall: UpcallId, made: Made) {
-        self.domain().upcall_made(upcall, made);
-        self.notes.leave(Note::Collect);
-        self.deliver();
+        self.conclude(|domain| domain.upcall_made(upcall, made));
     }
 
     /// The helper of an upcall could not be started.
     pub(crate) fn upcall_failed(&self, upcall: UpcallId, errno: Errno) {
-        self.domain().upcall_failed(upcall, errno);
-        self.notes.leave(Note::Collect);
+        self.conclude(|domain| domain.upcall_failed(upcall, errno));
+    }
+
+    fn conclude(&self, concluded: impl FnOnce(&mut Domain)) {
+        let mut domain = self.domain();
+        concluded(&mut domain);
+        domain.let_go();
         self.deliver();
     }
 }

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use keyshim_abi::caller::TaskId;
 use keyshim_keys::TaskEvent;
+use keyshim_keys::profile::RingNames;
 
 use crate::domain::Domain;
 use crate::events::{Feed, Subscription, TaskNews};
 use crate::fault::CutOff;
 use crate::identity::{self, ThreadRef};
 use crate::tasks::{Ended, Place};
-use crate::{proc, sys};
+use crate::{host, proc, sys};
 
 /// What tells a domain of tasks.
 pub(crate) enum Lineage {
@@ -41,6 +42,22 @@ impl Domain {
     /// True when the kernel tells of tasks.
     pub(crate) fn is_told(&self) -> bool {
         matches!(self.lineage, Lineage::Told(_))
+    }
+
+    /// Says what `/proc` calls a thread that begins, where keyrings are named by that.
+    pub(crate) fn number(&mut self, event: &TaskEvent) {
+        let (TaskEvent::Forked { child: task, .. }
+        | TaskEvent::ThreadStarted { child: task, .. }
+        | TaskEvent::Appeared { task, .. }
+        | TaskEvent::UpcallStarted { task, .. }) = *event
+        else {
+            return;
+        };
+        if self.service.profile().ring_names == RingNames::Numbered {
+            if let Ok(Place { pid, tid }) = self.tasks.place(task) {
+                self.service.task_event(host::now(), TaskEvent::Numbered { task, pid, tid });
+            }
+        }
     }
 
     /// Takes note of all that the kernel has told.

@@ -9,7 +9,7 @@ use keyshim_abi::frame::{Origin, Token};
 use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Request};
-use keyshim_keys::{CallId, Config, Entropy, KeyService, Now, Outcome, TaskEvent, Upcalls};
+use keyshim_keys::{CallId, Config, KeyService, Now, Outcome, Profile, TaskEvent, Upcalls};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use crate::caller::PrivilegesOf;
@@ -22,6 +22,7 @@ use crate::knobs::Knobs;
 use crate::namespace::{Lookup, Namespaces};
 use crate::orphans::Orphans;
 use crate::tasks::{Ended, Tasks};
+use crate::upcall::Calling;
 use crate::waits::{Progress, Road, Waits};
 
 /// Number of calls that never wait.
@@ -63,6 +64,24 @@ impl Change {
     }
 }
 
+/// How a universe begins, as far as somebody chooses.
+#[derive(Debug, Clone)]
+pub(crate) struct Beginning {
+    /// Seed for serials, or the kernel's randomness.
+    pub(crate) seed: Option<u64>,
+    /// Which kernel it behaves like.
+    pub(crate) profile: Profile,
+    /// How keys are made that are requested, if they are.
+    pub(crate) calling: Option<Calling>,
+}
+
+impl Beginning {
+    /// That of a universe without surprises, in which nobody is called.
+    pub(crate) fn plain(seed: Option<u64>) -> Beginning {
+        Beginning { seed, profile: Profile::default(), calling: None }
+    }
+}
+
 /// A key universe and its tasks.
 pub(crate) struct Domain {
     pub(crate) service: KeyService,
@@ -84,8 +103,16 @@ pub(crate) struct Domain {
 
 impl Domain {
     /// An empty universe, which knows of tasks as best it can here.
-    pub(crate) fn new(entropy: Box<dyn Entropy>, upcalls: Upcalls) -> Result<Domain, Fault> {
-        Domain::with_lineage(Config { entropy, upcalls }, Lineage::best())
+    pub(crate) fn new(beginning: &Beginning) -> Result<Domain, Fault> {
+        let entropy = host::entropy(beginning.seed);
+        let upcalls = if beginning.calling.is_some() { Upcalls::On } else { Upcalls::Off };
+        let config = Config { entropy, upcalls, profile: beginning.profile };
+        Domain::with_lineage(config, Lineage::best())
+    }
+
+    /// One that begins plainly.
+    pub(crate) fn plain(seed: Option<u64>) -> Result<Domain, Fault> {
+        Domain::new(&Beginning::plain(seed))
     }
 
     /// An empty universe.
@@ -149,6 +176,7 @@ impl Domain {
 
     pub(crate) fn report(&mut self, event: TaskEvent) {
         tracing::debug!(?event, "task");
+        self.number(&event);
         self.service.task_event(host::now(), event);
         self.take_deeds();
     }

@@ -1,7 +1,7 @@
 //! The thread that does what nobody calls for: collects garbage when it is due, looks
 //! how an execve came out, and cuts off clients that stall. It sleeps for as long as there is nothing of either.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, after, bounded, never};
@@ -52,6 +52,9 @@ pub(crate) struct Notes {
     bell: Sender<()>,
     /// True while the housekeeper is going to look for stalled clients anyway.
     is_watching: AtomicBool,
+    /// When the housekeeper looks for the next collection, in seconds; written and read by
+    /// who has the domain.
+    collection: AtomicI64,
 }
 
 impl Notes {
@@ -64,7 +67,8 @@ impl Notes {
     /// None yet; each rings a bell of others too, which has room for one.
     pub(crate) fn with_bell(bell: Sender<()>) -> Notes {
         let is_watching = AtomicBool::new(false);
-        Notes { unread: AtomicU8::new(0), bell, is_watching }
+        let collection = AtomicI64::new(i64::MAX);
+        Notes { unread: AtomicU8::new(0), bell, is_watching, collection }
     }
 
     /// Leaves a note.
@@ -75,6 +79,22 @@ impl Notes {
         self.unread.fetch_or(note as u8, Ordering::AcqRel);
         // A bell that has not been heard yet rings for this note as well.
         let _ = self.bell.try_send(());
+    }
+
+    /// True if a collection is due before the one that the housekeeper waits for: to be told
+    /// to it by a note. One that comes later, or not at all, it finds out when it looks. For
+    /// who has the domain.
+    pub(crate) fn is_sooner(&self, due: Option<Now>) -> bool {
+        let is_sooner = due.is_some_and(|due| due.0 < self.collection.load(Ordering::Relaxed));
+        if is_sooner {
+            self.expect(due);
+        }
+        is_sooner
+    }
+
+    /// When the next collection is. For who has the domain.
+    fn expect(&self, due: Option<Now>) {
+        self.collection.store(due.map_or(i64::MAX, |due| due.0), Ordering::Relaxed);
     }
 
     fn read(&self) -> impl Fn(Note) -> bool {
@@ -143,7 +163,9 @@ impl Agenda {
 
     fn take_note(&mut self, server: &Server, has: &impl Fn(Note) -> bool) {
         if has(Note::Collect) {
-            self.collection = server.domain().service.next_collection();
+            let domain = server.domain();
+            self.collection = domain.service.next_collection();
+            server.notes.expect(self.collection);
         }
         if has(Note::Stalled) {
             self.stalled_since = self.stalled_since.or(Some(Instant::now()));
@@ -180,7 +202,10 @@ impl Agenda {
             self.signals = waits.then(|| Instant::now() + SIGNAL_LOOK);
         }
         if self.collection.is_some_and(|at| at <= host::now()) {
-            self.collection = server.domain().collect();
+            let mut domain = server.domain();
+            self.collection = domain.collect();
+            server.notes.expect(self.collection);
+            drop(domain);
             // The last key may have gone with it.
             self.idle_since = self.idle_since.or(is_mortal(server).then(Instant::now));
         }

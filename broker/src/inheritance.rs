@@ -51,6 +51,8 @@ fn named(request: &Request<'_>) -> [KeyId; 3] {
         Request::Link { key, keyring }
         | Request::Unlink { key, keyring }
         | Request::Instantiate { key, keyring, .. }
+        | Request::InstantiateIov { key, keyring, .. }
+        | Request::Negate { key, keyring, .. }
         | Request::Reject { key, keyring, .. } => [key, keyring, NOBODY],
         Request::Move { key, from, to, .. } => [key, from, to],
         Request::JoinSessionKeyring { .. }

@@ -36,6 +36,7 @@ mod manual;
 mod namespace;
 mod orphans;
 mod paths;
+mod pool;
 mod proc;
 mod procfiles;
 mod run;
@@ -56,7 +57,8 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use address::Address;
-use cli::{AgentArguments, BrokerArguments, Cli, Command, Profile, RunArguments};
+use cli::{AgentArguments, BrokerArguments, Cli, Command, RunArguments};
+use domain::Beginning;
 use fault::Fault;
 use server::{Admission, Lifetime};
 
@@ -93,10 +95,12 @@ fn log_as_asked() {
 fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
     let done = match cli.command {
         Command::Run(arguments) => {
-            let RunArguments { profile: Profile::Linux6, domain, seed, mode, proc, .. } = arguments;
+            let RunArguments { domain, seed, mode, proc, .. } = arguments;
+            let profile = arguments.profile.profile();
             let killable_only = !arguments.interruptible;
             let (command, calling) = (arguments.command, arguments.upcalls.calling());
-            let plan = run::Plan { command, domain, seed, mode, killable_only, proc, calling };
+            let beginning = Beginning { seed, profile, calling };
+            let plan = run::Plan { command, domain, mode, killable_only, proc, beginning };
             return run::run(&plan);
         }
         Command::Doctor { place, how } => return doctor::examine(&place, how),
@@ -114,16 +118,16 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Fault> {
 }
 
 fn broker(arguments: BrokerArguments) -> Result<(), Fault> {
-    let BrokerArguments { profile: Profile::Linux6, seed, .. } = arguments;
-    let calling = arguments.upcalls.calling();
+    let (seed, profile) = (arguments.seed, arguments.profile.profile());
+    let beginning = Beginning { seed, profile, calling: arguments.upcalls.calling() };
     if arguments.autostart {
         return autostart::serve_default();
     }
     if let Some(name) = &arguments.serve_domain {
-        return autostart::serve_domain(name, seed, calling);
+        return autostart::serve_domain(name, beginning);
     }
     if let Some(name) = &arguments.start_domain {
-        return autostart::start_domain(name, seed, calling.as_ref());
+        return autostart::start_domain(name, &beginning);
     }
     let address = match &arguments.socket {
         Some(socket) => Address::parse(socket),
@@ -132,20 +136,21 @@ fn broker(arguments: BrokerArguments) -> Result<(), Fault> {
     let plan = service::Plan {
         address,
         mode: arguments.mode,
-        seed,
         admission: Admission::Anyone,
         lifetime: Lifetime::UntilStopped,
         has_name: false,
-        calling,
+        beginning,
     };
     service::serve(&plan).map_err(|refusal| refusal.told(&plan.address))
 }
 
 fn agent(arguments: AgentArguments) -> Result<(), Fault> {
-    let AgentArguments { socket, mode, domains, upcalls, profile: Profile::Linux6 } = arguments;
+    let AgentArguments { socket, mode, domains, upcalls, profile } = arguments;
     let address = match &socket {
         Some(socket) => Address::parse(socket),
         None => service::default_agent_address()?,
     };
-    agent::serve(&agent::Plan { address, mode, domains, calling: upcalls.calling() })
+    let beginning =
+        Beginning { seed: None, profile: profile.profile(), calling: upcalls.calling() };
+    agent::serve(&agent::Plan { address, mode, domains, beginning })
 }

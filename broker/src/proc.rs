@@ -1,7 +1,8 @@
 //! What `/proc` says of tasks. All of it may have changed by the time it is read:
 //! whoever uses it checks by a pidfd afterwards that the task is still the same.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 
 use keyshim_abi::caller::{Gid, Ids, Uid};
 
@@ -22,9 +23,25 @@ pub(crate) struct Status {
     pub(crate) thread_count: u32,
 }
 
+/// Bytes of a file in `/proc` that are read at once: all of most.
+const PIECE_LEN: usize = 4096;
+/// Bytes of a file in `/proc` that are read at all.
+const LEN_MAX: u64 = 1 << 20;
+
+/// The text of a file whose length nobody knows before: `fs::read` would feel its way.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(PIECE_LEN);
+    File::open(path)?.take(LEN_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn read_text(path: &str) -> Option<String> {
+    String::from_utf8(read(path).ok()?).ok()
+}
+
 /// Reads a thread's status; `None` when it has gone.
 pub(crate) fn status(pid: u32, tid: u32) -> Option<Status> {
-    fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok().and_then(|s| parse(&s))
+    parse(&read_text(&format!("/proc/{pid}/task/{tid}/status"))?)
 }
 
 fn parse(text: &str) -> Option<Status> {
@@ -56,12 +73,18 @@ fn parse(text: &str) -> Option<Status> {
     })
 }
 
+/// True when this process has that capability.
+pub(crate) fn capable(capability: u32) -> bool {
+    let own = std::process::id();
+    status(own, own).is_some_and(|status| status.effective >> capability & 1 == 1)
+}
+
 /// True when a signal waits for that thread, whose call was trapped, and would interrupt
 /// it. Since Linux 6.17 it has been woken by it, and then sleeps more soundly. Before, of
 /// the signals for its whole process only the main thread is sure to be the one that they
 /// wait for.
 pub(crate) fn has_signal(tid: u32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let text = read_text(&format!("/proc/{tid}/status")).unwrap_or_default();
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let set = |name: &str| field(name).and_then(|text| u64::from_str_radix(text, 16).ok());
     let is_meant = match host::kernel_is_at_least(6, 17) {
@@ -102,7 +125,7 @@ pub(crate) struct Image {
 
 /// Where a process stands; `None` when it has gone.
 pub(crate) fn place(pid: u32) -> Option<Place> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = read(&format!("/proc/{pid}/stat")).ok()?;
     let fields = fields(&text)?;
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let id = |number: usize| u32::try_from(field(number)?).ok();
@@ -124,7 +147,7 @@ pub(crate) fn place(pid: u32) -> Option<Place> {
 pub(crate) fn is_ending(pid: u32, tid: u32) -> bool {
     /// `PF_EXITING` in field 9.
     const EXITING: u64 = 4;
-    let text = fs::read(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    let text = read(&format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
     let flags = fields(&text).and_then(|fields| fields.get(9 - 3)?.parse::<u64>().ok());
     flags.is_none_or(|flags| flags & EXITING != 0)
 }
@@ -149,19 +172,19 @@ pub(crate) fn threads(pid: u32) -> Vec<u32> {
 /// The processes that a thread has forked, as far as they live.
 pub(crate) fn children(pid: u32, tid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{tid}/children");
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read_text(&path).unwrap_or_default();
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The process that a thread belongs to; `None` when there is no such thread.
 pub(crate) fn process_of(tid: u32) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let text = read_text(&format!("/proc/{tid}/status"))?;
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// True while there is a process of that number and it is under a seccomp filter.
 pub(crate) fn is_filtered(pid: u32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let text = read_text(&format!("/proc/{pid}/status")).unwrap_or_default();
     let mode = text.lines().find_map(|line| line.strip_prefix("Seccomp:"));
     mode.is_some_and(|mode| mode.trim() == "2")
 }

@@ -80,6 +80,11 @@ impl Stage<'_> {
         }
     }
 
+    /// For something that is not to start without the files of that domain.
+    pub(crate) const fn of_server(server: &Arc<Server>) -> Stage<'_> {
+        Stage { answerer: Answerer::Here(server), is_optional: false }
+    }
+
     /// Starts something from a thread in a mount namespace of its own, with the files in
     /// it.
     pub(crate) fn start<T: Send>(self, start: impl FnOnce() -> T + Send) -> Result<T, Fault> {
@@ -254,12 +259,9 @@ mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::process::{Command, Stdio};
 
-    use keyshim_keys::Upcalls;
-
     use super::*;
     use crate::connections::Limits;
     use crate::domain::Domain;
-    use crate::host;
     use crate::server::{Admission, Lifetime, Rules, Running};
 
     fn running() -> Running {
@@ -270,8 +272,7 @@ mod tests {
             over: None,
             helpers: None,
         };
-        Server::start(Domain::new(host::entropy(Some(1)), Upcalls::Off).unwrap(), Vec::new(), rules)
-            .unwrap()
+        Server::start(Domain::plain(Some(1)).unwrap(), Vec::new(), rules).unwrap()
     }
 
     fn can_mount() -> bool {

@@ -13,18 +13,16 @@ pub(crate) mod spawn;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use keyshim_keys::Upcalls;
-
 use crate::address::Address;
 use crate::connections::Limits;
-use crate::domain::Domain;
+use crate::domain::{Beginning, Domain};
 use crate::fault::Fault;
 use crate::paths::DomainName;
 use crate::procfiles::{self, Answerer, Proc, Stage};
 use crate::server::{Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, handover};
-use crate::upcall::{Calling, Home};
-use crate::{autostart, hardening, host, upcall};
+use crate::upcall::Home;
+use crate::{autostart, hardening, upcall};
 
 use mode::{Mode, Roads};
 use shelter::Shelter;
@@ -38,14 +36,12 @@ pub(crate) struct Plan {
     pub(crate) command: Vec<OsString>,
     /// The shared domain to run it in; none for a domain of its own.
     pub(crate) domain: Option<DomainName>,
-    /// Seed for serials, or the kernel's randomness.
-    pub(crate) seed: Option<u64>,
     /// How its calls are to be caught.
     pub(crate) mode: Mode,
     /// False for a filter as kernels before 5.19 have it: for tests.
     pub(crate) killable_only: bool,
-    /// How keys are made that it requests, if they are.
-    pub(crate) calling: Option<Calling>,
+    /// How its domain begins, if it is a new one.
+    pub(crate) beginning: Beginning,
     /// Whether it finds its keys under `/proc` without the library.
     pub(crate) proc: Proc,
 }
@@ -79,12 +75,12 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
         lifetime: Lifetime::UntilStopped,
         over: None,
         helpers: plan
+            .beginning
             .calling
             .clone()
             .map(|calling| (calling, upcall::Surroundings::of(shelter.addresses()))),
     };
-    let upcalls = if plan.calling.is_some() { Upcalls::On } else { Upcalls::Off };
-    let domain = Domain::new(host::entropy(plan.seed), upcalls)?;
+    let domain = Domain::new(&plan.beginning)?;
     let running = Server::start(domain, shelter.bind()?, rules)?;
     let answerer = Answerer::Here(&running.server);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());
@@ -107,7 +103,7 @@ fn run_in_own_domain(plan: &Plan, roads: Roads) -> Result<Outcome, Fault> {
 
 fn run_in_shared_domain(plan: &Plan, domain: &DomainName, roads: Roads) -> Result<Outcome, Fault> {
     // Held until the end: the broker lives for as long as somebody is connected.
-    let (_lease, addresses) = autostart::lease(domain, plan.seed, plan.calling.as_ref())?;
+    let (_lease, addresses) = autostart::lease(domain, &plan.beginning)?;
     let signals = Signals::take()?;
     let answerer = Answerer::There(&addresses);
     let stage = Stage::for_program(answerer, plan.proc, roads.filter.is_some());

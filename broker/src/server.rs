@@ -113,8 +113,43 @@ pub(crate) enum Event {
 /// A domain that nobody else uses meanwhile. What it wants done is done by whoever lets
 /// go of it, and by the housekeeper where that one forgets.
 pub(crate) struct Locked<'a> {
+    // Let go of before the bell: whoever it wakes wants the domain.
     domain: MutexGuard<'a, Domain>,
+    bell: Bell<'a>,
+}
+
+impl Locked<'_> {
+    /// Lets go of the domain; for who calls [`Server::deliver`] next.
+    pub(crate) fn let_go(mut self) {
+        self.bell.delivers = true;
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let due = self.domain.service.next_collection();
+        self.bell.is_sooner = self.bell.server.notes.is_sooner(due);
+    }
+}
+
+/// Tells the housekeeper what has arisen while somebody had the domain.
+struct Bell<'a> {
     server: &'a Server,
+    /// Who had it delivers all deeds.
+    delivers: bool,
+    /// The next collection is sooner than the housekeeper knows.
+    is_sooner: bool,
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        if self.is_sooner {
+            self.server.notes.leave(Note::Collect);
+        }
+        if !self.delivers && !self.server.outbox.is_empty() {
+            self.server.notes.leave(Note::Deeds);
+        }
+    }
 }
 
 impl Deref for Locked<'_> {
@@ -128,14 +163,6 @@ impl Deref for Locked<'_> {
 impl DerefMut for Locked<'_> {
     fn deref_mut(&mut self) -> &mut Domain {
         &mut self.domain
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        if !self.server.outbox.is_empty() {
-            self.server.notes.leave(Note::Deeds);
-        }
     }
 }
 
@@ -199,7 +226,8 @@ impl Server {
     /// The domain, for one call.
     pub(crate) fn domain(&self) -> Locked<'_> {
         // A panic aborts the process, so no lock is ever poisoned.
-        Locked { domain: self.domain.lock().unwrap_or_else(PoisonError::into_inner), server: self }
+        let domain = self.domain.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { domain, bell: Bell { server: self, delivers: false, is_sooner: false } }
     }
 
     /// True while somebody needs this server.

@@ -16,15 +16,13 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use sd_notify::NotifyState;
 
-use keyshim_keys::Upcalls;
-
 use crate::address::Address;
 use crate::connections::Limits;
-use crate::domain::Domain;
+use crate::domain::{Beginning, Domain};
 use crate::fault::Fault;
 use crate::run::signals::Signals;
 use crate::server::{Admission, Lifetime, Rules, Server};
-use crate::upcall::{Calling, Surroundings};
+use crate::upcall::Surroundings;
 use crate::{hardening, host, paths, sys};
 
 /// What a broker does, and for how long.
@@ -33,8 +31,6 @@ pub(crate) struct Plan {
     pub(crate) address: Address,
     /// Who may use the socket's file, as in chmod(2).
     pub(crate) mode: u32,
-    /// Seed for serials, or the kernel's randomness.
-    pub(crate) seed: Option<u64>,
     /// Who is let in.
     pub(crate) admission: Admission,
     /// When it ends by itself.
@@ -42,8 +38,8 @@ pub(crate) struct Plan {
     /// True to serve at a random abstract name as well, written beside the socket
     /// for those who may read it: programs that change root or user need it.
     pub(crate) has_name: bool,
-    /// How keys are made that are requested, if they are.
-    pub(crate) calling: Option<Calling>,
+    /// How its domain begins.
+    pub(crate) beginning: Beginning,
 }
 
 /// Why there is no broker of ours at an address.
@@ -127,8 +123,7 @@ pub(crate) fn serve(plan: &Plan) -> Result<(), Refusal> {
     let over = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
         .map_err(Fault::system("cannot make an eventfd", "raise the limit of open files"))?;
     let over = Arc::new(over);
-    let upcalls = if plan.calling.is_some() { Upcalls::On } else { Upcalls::Off };
-    let domain = Domain::new(host::entropy(plan.seed), upcalls)?;
+    let domain = Domain::new(&plan.beginning)?;
     let doors = std::mem::take(&mut post.doors);
     let rules = Rules {
         admission: plan.admission,
@@ -136,6 +131,7 @@ pub(crate) fn serve(plan: &Plan) -> Result<(), Refusal> {
         lifetime: plan.lifetime,
         over: Some(Arc::clone(&over)),
         helpers: plan
+            .beginning
             .calling
             .clone()
             .map(|calling| (calling, Surroundings::of(vec![plan.address.clone()]))),

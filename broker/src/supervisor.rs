@@ -33,7 +33,8 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::housekeeping::Note;
-use crate::server::{self, Server};
+use crate::pool;
+use crate::server::Server;
 use crate::waits::{Progress, Road};
 use crate::{host, worker};
 pub(crate) use channel::Listener;
@@ -64,7 +65,7 @@ impl Supervisor {
         // One thread: two would take turns, and each be cold when its turn comes, which
         // makes every call a fifth longer; calls of a domain are carried out one after
         // the other all the same.
-        server::spawn("receiver".to_owned(), move || supervisor.attend()).map(drop)
+        pool::run("receiver", move || supervisor.attend())
     }
 
     /// What answers the calls of all programs under a filter, for whoever has threads
@@ -188,7 +189,7 @@ impl Supervisor {
             return Some(Outcome { value, done, carries_payload });
         }
         let road = || Road::Trapped(Box::new(Trapped::new(self, call, raw, task, deed)));
-        let progress = worker::carry_out_found(&self.server, domain, task, &request, data, road);
+        let progress = worker::carry_out_found(domain, task, &request, data, road);
         let value = match progress {
             Ok(Progress::Answered(answer)) => {
                 marshal::deliver(raw, &Reply { answer, data }, memory)

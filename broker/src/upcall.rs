@@ -5,14 +5,19 @@
 //! ever waits for one. So many run at once and no more; the others wait for their turn,
 //! except those that a helper itself has requested, for whom that might be for ever.
 
+mod child;
 mod helper;
 mod output;
 mod place;
+mod process;
 mod rules;
 mod spawn;
+mod trap;
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,14 +25,15 @@ use keyshim_abi::Errno;
 use keyshim_keys::{Made, Upcall, UpcallId};
 use once_cell::sync::OnceCell;
 pub(crate) use place::Home;
+use process::Process;
 use rules::{Deed, Rules};
-use spawn::Forker;
 
 use crate::address::Address;
 use crate::fault::Fault;
+use crate::pool::{self, Pool};
 use crate::proc;
 use crate::run::library::{self, Library};
-use crate::server::{self, Server};
+use crate::server::Server;
 use crate::waits::Requester;
 
 /// What the kernel calls.
@@ -36,12 +42,23 @@ pub(crate) const REQUEST_KEY: &str = "/sbin/request-key";
 pub(crate) const TIME_MAX_S: u64 = 60;
 /// Helpers that run at once, those that were requested by helpers not counted.
 pub(crate) const AT_ONCE_MAX: usize = 64;
+/// How long a thread that has started a helper waits for the next; the filter that it may have
+/// is ready for so long.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// A process that the next helper of this thread will be.
+    static RESERVE: Cell<Option<Process>> = const { Cell::new(None) };
+}
+
 /// Helpers whose requester is a helper, whose requester is a helper, and so on.
 const DEPTH_MAX: usize = 16;
 /// Helpers of helpers that run at once.
 const NESTED_MAX: usize = 256;
 /// Requests that wait for their turn.
 const QUEUE_MAX: usize = 64 * 1024;
+/// What lets a process put itself under a filter and give up nothing for it.
+const CAP_SYS_ADMIN: u32 = 21;
 /// Ancestors looked at before a process counts as none of a helper's.
 const ANCESTORS_MAX: usize = 64;
 
@@ -141,10 +158,17 @@ pub(crate) struct Helpers {
     calling: Calling,
     rules: Rules,
     surroundings: Surroundings,
-    forker: Forker,
+    /// Signals that are ignored here and shall not be in a helper.
+    ignored: Arc<[i32]>,
+    /// Whether threads that start helpers have a filter, or may have one.
+    may_trap: AtomicBool,
     /// Where they begin unless their requester has a better place.
     pub(crate) home: OnceCell<Home>,
+    /// A place with the domain's files in `/proc`, for helpers that no library shows them,
+    /// if there can be one.
+    furnished: OnceCell<Option<Home>>,
     crew: Mutex<Crew>,
+    threads: Pool,
 }
 
 impl Helpers {
@@ -154,11 +178,32 @@ impl Helpers {
         calling: Calling,
         surroundings: Surroundings,
     ) -> Result<Arc<Helpers>, Fault> {
+        pool::prepare()?;
         let server = Arc::downgrade(server);
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
-        let (forker, crew) = (Forker::start()?, Mutex::default());
-        Ok(Arc::new(Helpers { server, calling, rules, surroundings, forker, home, crew }))
+        let (ignored, crew) = (child::ignored_signals().into(), Mutex::default());
+        let may_trap = AtomicBool::new(proc::capable(CAP_SYS_ADMIN));
+        Ok(Arc::new(Helpers {
+            server,
+            calling,
+            rules,
+            surroundings,
+            ignored,
+            may_trap,
+            home,
+            furnished: OnceCell::new(),
+            crew,
+            threads: Pool::new(IDLE_MAX),
+        }))
+    }
+
+    /// Where helpers find the domain's files that no library shows them; in a domain in which
+    /// a library could.
+    fn furnished(&self, server: &Arc<Server>) -> Option<&Home> {
+        self.surroundings.library.as_ref()?;
+        let home = self.home.get().filter(|home| home.is_apart());
+        home.or_else(|| self.furnished.get_or_init(|| place::furnish(server)).as_ref())
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -203,7 +248,7 @@ impl Helpers {
 
     fn begin(self: &Arc<Helpers>, job: Job) {
         let (id, helpers) = (job.upcall.id, Arc::clone(self));
-        if let Err(fault) = server::spawn("helper".into(), move || helpers.work(job)) {
+        if let Err(fault) = self.threads.run("helper", move || helpers.work(job)) {
             tracing::error!("no helper: {fault}");
             self.crew().running.remove(&id);
             self.fail(id, Errno::EAGAIN);
@@ -219,9 +264,12 @@ impl Helpers {
             }
             let Some(server) = self.server.upgrade() else { return };
             let made = job.said.as_ref().and_then(|(deed, _)| rules::made(deed, &job.upcall));
-            let outcome = match made {
-                Some(made) => Ok(Some(made)),
-                None => helper::live(self, &server, &job).map(|()| None),
+            let (outcome, process) = match made {
+                Some(made) => (Ok(Some(made)), None),
+                None => match helper::live(self, &server, &job, RESERVE.take()) {
+                    Ok(process) => (Ok(None), Some(process)),
+                    Err(errno) => (Err(errno), None),
+                },
             };
             // Before the requester hears of it: its next helper is none of this one's.
             let next = self.leave(id, job.depth);
@@ -230,11 +278,20 @@ impl Helpers {
                 Ok(None) => server.upcall_exited(id),
                 Err(errno) => server.upcall_failed(id, errno),
             }
+            // Nobody waits for us to take leave of it.
+            drop(process);
             match next {
                 Some(next) => job = next,
-                None => return,
+                None => return RESERVE.set(self.in_reserve(&server)),
             }
         }
+    }
+
+    /// Somebody for the next request, while few ask: who asks again at once is served by
+    /// another thread.
+    fn in_reserve(&self, server: &Arc<Server>) -> Option<Process> {
+        let is_quiet = self.crew().running.len() < 2;
+        (is_quiet && self.calling.program.is_some()).then(|| helper::in_reserve(self, server))?
     }
 
     /// Takes note which process a helper is.

@@ -68,7 +68,7 @@ mod tests {
     use std::sync::mpsc;
 
     use keyshim_abi::{KeyId, Request};
-    use keyshim_keys::{Config, Upcalls};
+    use keyshim_keys::{Config, Profile, Upcalls};
 
     use super::*;
     use crate::descent::Lineage;
@@ -79,7 +79,11 @@ mod tests {
     fn domains() -> [Domain; 2] {
         [Lineage::Inferred, Lineage::best()].map(|lineage| {
             Domain::with_lineage(
-                Config { entropy: host::entropy(Some(1)), upcalls: Upcalls::Off },
+                Config {
+                    entropy: host::entropy(Some(1)),
+                    upcalls: Upcalls::Off,
+                    profile: Profile::default(),
+                },
                 lineage,
             )
             .unwrap()

@@ -254,7 +254,6 @@ pub(crate) fn carry_out(
     data: &mut Vec<u8>,
 ) -> Result<(Progress, Option<OwnedFd>), CutOff> {
     let mut domain = server.domain();
-    let before = domain.service.next_collection();
     let answered = |answer| (Progress::Answered(answer), None);
     let outcome = match message {
         Message::Call(request) => {
@@ -276,31 +275,21 @@ pub(crate) fn carry_out(
         }
         Message::Hello { .. } | Message::Interrupt => return Err(CutOff::Malformed),
     };
-    let due = domain.service.next_collection();
-    drop(domain);
-    if due != before {
-        server.notes.leave(Note::Collect);
-    }
+    domain.let_go();
     Ok(outcome)
 }
 
 /// Carries out a call of a thread that has been looked up under this lock, and not
 /// let go of it since.
 pub(crate) fn carry_out_found(
-    server: &Server,
     mut domain: Locked<'_>,
     task: TaskId,
     request: &Request<'_>,
     data: &mut Vec<u8>,
     road: impl FnOnce() -> Road,
 ) -> Result<Progress, CutOff> {
-    let before = domain.service.next_collection();
     let progress = domain.call_found(task, request, data, road)?;
-    let due = domain.service.next_collection();
-    drop(domain);
-    if due != before {
-        server.notes.leave(Note::Collect);
-    }
+    domain.let_go();
     Ok(progress)
 }
 

@@ -188,12 +188,14 @@ fn a_daemon_that_forked_twice_has_the_session_of_where_it_began() {
     // A speaker that stays, whose grandchild speaks after its parent has ended.
     let runtime = TempDir::new().unwrap();
     let python = "import os, sys, socket, struct, time\n\
+        VERSION = bytes.fromhex(os.environ['VERSION'])\n\
         path = os.environ['KEYSHIM_SOCKET'].split(',')[1]\n\
         def speak():\n\
         \x20 door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); door.connect(path)\n\
         \x20 a, b = socket.socketpair(); a.setsockopt(1, socket.SO_PASSCRED, 1)\n\
-        \x20 socket.send_fds(door, [b'keyshim\\0\\2\\0'], [b.fileno()]); b.close()\n\
-        \x20 a.send(struct.pack('<IBHIB16s', 24, 1, 2, os.getpid(), 0, b'\\0' * 16)); a.recv(99)\n\
+        \x20 socket.send_fds(door, [b'keyshim\\0' + VERSION], [b.fileno()]); b.close()\n\
+        \x20 who = struct.pack('<IB16s', os.getpid(), 0, b'\\0' * 16)\n\
+        \x20 a.send(struct.pack('<IB', 24, 1) + VERSION + who); a.recv(99)\n\
         \x20 return a\n\
         kept = speak()\n\
         if os.fork() == 0:\n\
@@ -211,6 +213,8 @@ fn a_daemon_that_forked_twice_has_the_session_of_where_it_began() {
         command.args(["run", "--", "python3", "-c", python]);
         command.args(Some(argument).filter(|argument| !argument.is_empty()));
         command.envs([LOG, (INFER, "1"), ("NO_COLOR", "1")]);
+        let [low, high] = keyshim_abi::frame::VERSION.to_le_bytes();
+        command.env("VERSION", format!("{low:02x}{high:02x}"));
         let output = command.env("STAY", stay).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let events = common::events(&String::from_utf8(output.stderr).unwrap());

@@ -10,7 +10,7 @@ use keyshim_abi::caller::{Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileg
 use keyshim_abi::{Errno, KeyId, Payload as Sent, Request};
 use keyshim_examples::{ALICE, alice, answer};
 use keyshim_keys::{
-    CallId, Config, Effect, HeldKey, KeyRequest, KeyService, KeyType, Now, Preparsed,
+    CallId, Config, Effect, HeldKey, KeyRequest, KeyService, KeyType, Now, Preparsed, Profile,
     SeededEntropy, TaskEvent, Upcall, Upcalls,
 };
 
@@ -120,7 +120,7 @@ impl Server {
 
 fn main() -> Result<(), Errno> {
     let entropy = Box::new(SeededEntropy::new(1));
-    let keys = KeyService::new(Config { entropy, upcalls: Upcalls::On });
+    let keys = KeyService::new(Config { entropy, upcalls: Upcalls::On, profile: Profile::LINUX_6 });
     let mut server = Server { keys, open: BTreeMap::new() };
     server.keys.register_type(Arc::new(Ticket))?;
     server.keys.task_event(MORNING, TaskEvent::Appeared { task: OPENER, ids: ALICE });

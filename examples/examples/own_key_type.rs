@@ -11,7 +11,7 @@ use std::sync::Arc;
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::{Errno, KeyId, Payload as Sent, Request};
 use keyshim_examples::{ALICE, alice, answer};
-use keyshim_keys::{CallId, Config, KeyService, Now, SeededEntropy, TaskEvent, Upcalls};
+use keyshim_keys::{CallId, Config, KeyService, Now, Profile, SeededEntropy, TaskEvent, Upcalls};
 use keyshim_keys::{KeyType, Payload, Preparsed, ReadKey, Summary, UpdateKey};
 
 struct Release;
@@ -90,8 +90,11 @@ fn read(service: &mut KeyService, key: u32) -> Result<String, Errno> {
 }
 
 fn main() -> Result<(), Errno> {
-    let mut service =
-        KeyService::new(Config { entropy: Box::new(SeededEntropy::new(1)), upcalls: Upcalls::Off });
+    let mut service = KeyService::new(Config {
+        entropy: Box::new(SeededEntropy::new(1)),
+        upcalls: Upcalls::Off,
+        profile: Profile::LINUX_6,
+    });
     service.task_event(NOW, TaskEvent::Appeared { task: TASK, ids: ALICE });
     assert_eq!(add(&mut service, "41"), Err(Errno::ENODEV), "nobody knows the type yet");
 

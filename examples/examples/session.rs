@@ -8,7 +8,7 @@
 use keyshim_abi::caller::TaskId;
 use keyshim_abi::{Errno, KeyId, Payload, Request};
 use keyshim_examples::{ALICE, alice, answer};
-use keyshim_keys::{CallId, Config, KeyService, Now, SeededEntropy, TaskEvent, Upcalls};
+use keyshim_keys::{CallId, Config, KeyService, Now, Profile, SeededEntropy, TaskEvent, Upcalls};
 
 const LOGIN: TaskId = TaskId(1);
 const CHILD: TaskId = TaskId(2);
@@ -27,6 +27,7 @@ impl World {
         let service = KeyService::new(Config {
             entropy: Box::new(SeededEntropy::new(1)),
             upcalls: Upcalls::Off,
+            profile: Profile::LINUX_6,
         });
         World { service, now: Now(1_000_000_000) }
     }

@@ -105,6 +105,7 @@ impl KeyService {
         running.flat_map(Construction::each_use).for_each(&mut count);
         self.waiters.iter().for_each(|(key, _)| count(key));
         self.held.each().for_each(&mut count);
+        self.residents.each_use().for_each(&mut count);
         uses
     }
 
@@ -131,7 +132,10 @@ impl KeyService {
                 key.quota_len >= key.data_len || !key.flags.in_quota,
                 "a charge covers what the key holds",
             ),
-            (key.perm.is_legal(), "a mask has no bits that SETPERM refuses"),
+            (
+                key.perm.is_within(self.profile.legal_perm),
+                "a mask has no bits that SETPERM refuses",
+            ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(Violation { at: key.serial.raw().into(), rule }),
@@ -148,7 +152,8 @@ impl KeyService {
             let index = Index::of(self.store.get(linked));
             count += 1;
             sound &= links.find(index.hash, |ix| ix == linked) == Some(linked);
-            sound &= links.find(index.hash, |ix| index.matches(self.store.get(ix))) == Some(linked);
+            let first = links.find(index.hash, |ix| index.matches(self.store.get(ix)));
+            sound &= links.is_list() || first == Some(linked);
             sound &= self.store.get(linked).parents.as_slice().contains(&ring);
         });
         if !sound {

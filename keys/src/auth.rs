@@ -200,6 +200,7 @@ impl KeyService {
         matcher: Option<&dyn Match>,
     ) -> Result<KeyRef, Miss> {
         let search = Search {
+            profile: &self.profile,
             store: &self.store,
             now: call.now,
             caller: call.caller,

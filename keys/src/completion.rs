@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use keyshim_abi::Errno;
+use keyshim_abi::caller::TaskId;
 
 use crate::Now;
 use crate::construction::Construction;
@@ -88,66 +89,84 @@ impl KeyService {
         result: impl FnOnce(&mut KeyService, &Construction) -> Result<(), Errno>,
     ) {
         if let Some(construction) = self.constructions.running.remove(&upcall) {
-            let result = result(self, &construction);
-            let Construction { call, claimant, key, authority_key, session } = construction;
-            let result = self.conclude(now, key, authority_key, result).map(|()| key);
-            self.hand_over(call, claimant, result);
-            self.put(key);
-            if let Some(session) = session {
-                self.put(session);
-            }
+            let made = self.end(now, &construction, |service| result(service, &construction));
+            self.hand_over(construction.call, construction.claimant, made);
         }
         self.settle(now);
     }
 
-    /// What a type made at once.
-    pub(crate) fn apply_made(
+    /// The end of a construction, whose uses it gives back: what it comes to for its
+    /// requester.
+    pub(crate) fn end(
         &mut self,
         now: Now,
-        key: KeyIx,
-        authority_key: KeyIx,
-        made: Made,
+        construction: &Construction,
+        result: impl FnOnce(&mut KeyService) -> Result<(), Errno>,
     ) -> Result<KeyIx, Errno> {
-        let result = self.fill(now, key, authority_key, made);
-        let concluded = self.conclude(now, key, authority_key, result);
-        self.put(key);
-        concluded.map(|()| key)
+        let key = construction.key;
+        let result = result(self);
+        let concluded = self.conclude(now, construction, result);
+        let linked = concluded.and_then(|()| match construction.destination {
+            Some(destination) => self.link(destination, key),
+            None => Ok(()),
+        });
+        for used in construction.each_other_use() {
+            self.put(used);
+        }
+        self.put_in_the_end(key);
+        linked.map(|()| key)
     }
 
-    fn fill(
+    pub(crate) fn fill(
         &mut self,
         now: Now,
         key: KeyIx,
-        authority_key: KeyIx,
+        authority_key: Option<KeyIx>,
         made: Made,
     ) -> Result<(), Errno> {
         match made {
-            Made::Payload(data) => {
-                self.instantiate_and_link(now, key, &data, None, Some(authority_key))
-            }
+            Made::Payload(data) => self.instantiate_and_link(now, key, &data, None, authority_key),
             Made::Rejected { error, timeout_s } => {
-                self.reject_and_link(now, key, (timeout_s, error), None, Some(authority_key))
+                self.reject_and_link(now, key, (timeout_s, error), None, authority_key)
             }
             Made::Failed(errno) => Err(errno),
             Made::Later => Err(Errno::ENOKEY),
         }
     }
 
-    /// Ends the authority of an upcall and gives its use back; what is not finished
-    /// becomes negative (`complete_request_key`). The error of the upcall, or of the key.
-    pub(crate) fn conclude(
+    /// Ends the authority of an upcall; what is not finished becomes negative
+    /// (`complete_request_key`). The error of the upcall, or of the key.
+    fn conclude(
         &mut self,
         now: Now,
-        key: KeyIx,
-        authority_key: KeyIx,
+        construction: &Construction,
         result: Result<(), Errno>,
     ) -> Result<(), Errno> {
-        match result {
-            Ok(()) => self.revoke(authority_key, now),
-            Err(_) => self.negate(now, key, Some(authority_key)),
+        let key = construction.key;
+        match (result, construction.authority_key) {
+            (Ok(()), Some(authority_key)) => self.revoke(authority_key, now),
+            (Ok(()), None) => {}
+            (Err(_), Some(authority_key)) => self.negate(now, key, Some(authority_key)),
+            (Err(_), None) => self.negate_in_session(now, key, construction.requester),
         }
-        self.put(authority_key);
-        result.and_then(|()| self.state(now, key))
+        match construction.authority_key {
+            Some(_) => result.and_then(|()| self.state(now, key)),
+            // How long such a key is valid is not the requester's question.
+            None => result.and_then(|()| self.store.get(key).rejection()),
+        }
+    }
+
+    /// Makes a key negative that nobody has finished, for its requester's session keyring,
+    /// if that has one and is still there.
+    fn negate_in_session(&mut self, now: Now, key: KeyIx, requester: TaskId) {
+        if self.store.get(key).is_finished() {
+            return;
+        }
+        self.negate(now, key, None);
+        if let Some(session) = self.subscriptions(requester).session {
+            // A full keyring goes without it.
+            let _ = self.link(session, key);
+        }
     }
 
     /// Why a key cannot be had: its stored error, or that it is no longer valid.
@@ -164,7 +183,8 @@ impl KeyService {
 
     /// Gives a key under construction its payload, and links it. Errors in order
     /// (`key_instantiate_and_link`): the type's preparse; ENOTDIR, EKEYREVOKED, EDQUOT;
-    /// the restriction's; finished already EBUSY; EDQUOT.
+    /// the restriction's; finished already EBUSY; EDQUOT. Where nothing is checked ahead:
+    /// EBUSY, the type's preparse, EDQUOT, and of a key that is finished then, the link's.
     pub(crate) fn instantiate_and_link(
         &mut self,
         now: Now,
@@ -175,8 +195,13 @@ impl KeyService {
     ) -> Result<(), Errno> {
         let type_ix = self.store.get(key).key_type;
         let key_type = Arc::clone(self.types.get(type_ix));
+        let checks_ahead = self.profile.checks_ahead;
+        if !checks_ahead && self.store.get(key).is_finished() {
+            return Err(Errno::EBUSY);
+        }
         let prep = self.preparse(now, &*key_type, data)?;
-        let link = ring.map(|ring| self.prepare_link_to(ring, key)).transpose()?;
+        let ahead = ring.filter(|_| checks_ahead);
+        let link = ahead.map(|ring| self.prepare_link_to(ring, key)).transpose()?;
         let checked =
             ring.map_or(Ok(()), |ring| self.check_restriction(ring, type_ix, &prep.payload));
         let done = checked.and_then(|()| match self.store.get(key).state {
@@ -193,7 +218,12 @@ impl KeyService {
             (Err(_), Some(link)) => self.cancel_link(link),
             (_, None) => {}
         }
-        done.map(|()| self.finish(key, authority_key))
+        done?;
+        self.finish(key, authority_key);
+        match ring.filter(|_| !checks_ahead) {
+            Some(ring) => self.link(ring, key),
+            None => Ok(()),
+        }
     }
 
     /// Makes a key under construction negative for some seconds, and links it. Errors

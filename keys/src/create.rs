@@ -1,13 +1,14 @@
 //! A key's beginning and end: allocation, instantiation, charge, last use.
 
 use keyshim_abi::caller::{Gid, Uid};
-use keyshim_abi::{Errno, Perm};
+use keyshim_abi::{Errno, Need, Perm};
 
 use crate::Now;
 use crate::key::{Description, Flags, Key, KeyIx, KeyState, Parents};
 use crate::key_type::{KeyType, Preparsed, TypeIx};
 use crate::links::IndexHash;
 use crate::payload::Payload;
+use crate::profile::Grants;
 use crate::quota::Charge;
 use crate::search::Index;
 use crate::service::KeyService;
@@ -25,6 +26,33 @@ pub(crate) struct NewKey<'a> {
 }
 
 impl KeyService {
+    /// The mask of a new key: whoever it is for may do what the type can.
+    pub(crate) fn new_key_perm(&self, type_ix: TypeIx, key_type: &dyn KeyType) -> Perm {
+        let has_write = type_ix == TypeIx::KEYRING || key_type.updater().is_some();
+        let rights = [
+            Some(Need::View),
+            Some(Need::Search),
+            Some(Need::Link),
+            key_type.reader().map(|_| Need::Read),
+            has_write.then_some(Need::Write),
+        ];
+        let granted = |grant: fn(Need) -> Perm, first: Perm| {
+            rights.into_iter().flatten().fold(first, |perm, need| perm.with(grant(need)))
+        };
+        match self.profile.new_key_grants {
+            Grants::Owner => granted(Perm::user, Perm(0)),
+            Grants::Possessor => {
+                let first = Perm::user(Need::View).with(Perm::possessor(Need::Setattr));
+                granted(Perm::possessor, first)
+            }
+        }
+    }
+
+    /// The mask of a key that is to be made because it was requested.
+    pub(crate) fn requested_perm(&self, type_ix: TypeIx, key_type: &dyn KeyType) -> Perm {
+        self.profile.requested_perm.unwrap_or_else(|| self.new_key_perm(type_ix, key_type))
+    }
+
     pub(crate) fn index<'a>(&self, key_type: TypeIx, description: &'a [u8]) -> Index<'a> {
         let hash = self.hasher.hash(key_type.number(), description);
         Index { key_type, description, hash: IndexHash::new(hash, key_type == TypeIx::KEYRING) }
@@ -40,7 +68,7 @@ impl KeyService {
         let quota_len = new.description.len() as u32 + 1;
         self.users.add_key(new.uid, quota_len, new.charge, &self.knobs)?;
         let in_quota = new.charge != Charge::Free;
-        let serial = self.store.free_serial(&mut *self.entropy);
+        let serial = self.store.free_serial(self.profile.serials, &mut *self.entropy);
         Ok(self.store.insert(Key {
             serial,
             key_type: new.key_type,
@@ -80,7 +108,7 @@ impl KeyService {
         self.reserve(ix, prep.quota_len)?;
         self.finish_instantiation(ix, prep.payload);
         if self.store.get(ix).key_type == TypeIx::KEYRING {
-            self.names.publish(&self.store, ix);
+            self.names.publish(&self.store, ix, self.profile.reserves_dots);
         }
         if let Some(expiry) = prep.expiry {
             self.set_expiry(ix, Some(expiry));
@@ -140,8 +168,16 @@ impl KeyService {
         self.graveyard.push(ix);
     }
 
+    /// Gives back one use when the present input has ended.
+    pub(crate) fn put_in_the_end(&mut self, ix: KeyIx) {
+        self.used_until_the_end.push(ix);
+    }
+
     /// Destroys the keys that nobody uses any more, and those that only they used.
     pub(crate) fn reap(&mut self) {
+        while let Some(ix) = self.used_until_the_end.pop() {
+            self.put(ix);
+        }
         self.put_dropped();
         while let Some(ix) = self.graveyard.pop() {
             self.drop_links(ix);

@@ -98,6 +98,8 @@ pub struct Upcall {
     pub session: Option<Serial>,
     /// What the requester says about the key it wants.
     pub callout: Box<[u8]>,
+    /// True where helpers are told that as their last argument.
+    pub shows_callout: bool,
 }
 
 impl Upcall {
@@ -115,5 +117,12 @@ impl Upcall {
             ring(self.process),
             ring(self.session),
         ]
+    }
+
+    /// One argument more, of old kernels: the callout information, or `-` if it is empty.
+    #[must_use]
+    pub fn callout_argument(&self) -> Option<&[u8]> {
+        let shown = if self.callout.is_empty() { b"-" } else { &*self.callout };
+        self.shows_callout.then_some(shown)
     }
 }

@@ -8,7 +8,18 @@ use crate::effect::UpcallId;
 /// call that comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskEvent {
-    /// A thread whose parent nobody knows: it starts without any keyring.
+    /// What `/proc` calls a thread that is about to begin: comes before the event that says
+    /// so, where the kernel names keyrings by these numbers ([`crate::Profile::ring_names`]).
+    Numbered {
+        /// The new thread.
+        task: TaskId,
+        /// Number of its process.
+        pid: u32,
+        /// Its own number.
+        tid: u32,
+    },
+    /// A thread whose parent nobody knows: it starts without any keyring, but for a process
+    /// keyring where every program has one.
     Appeared {
         /// The new thread.
         task: TaskId,

@@ -16,6 +16,7 @@ use crate::key::KeyIx;
 use crate::key_type::TypeIx;
 use crate::keyring::Restriction;
 use crate::payload::Payload;
+use crate::profile::DeadKeys;
 use crate::service::KeyService;
 
 impl KeyService {
@@ -35,8 +36,11 @@ impl KeyService {
     }
 
     /// Collects garbage that is due: links to keys that expired or were revoked
-    /// `gc_delay` seconds ago, or just now where their type says so.
+    /// `gc_delay` seconds ago, or just now where their type says so. Not all kernels do.
     pub fn collect(&mut self, now: Now) {
+        if !self.profile.collects {
+            return self.reap();
+        }
         let delay_s = self.knobs.gc_delay_s;
         while let Some(ix) = take_due(&mut self.deaths, |expiry| expiry.plus(delay_s) <= now) {
             self.collect_links_to(ix);
@@ -50,6 +54,9 @@ impl KeyService {
     /// When [`KeyService::collect`] next has something to do.
     #[must_use]
     pub fn next_collection(&self) -> Option<Now> {
+        if !self.profile.collects {
+            return None;
+        }
         let late = self.deaths.first().map(|(expiry, _)| expiry.plus(self.knobs.gc_delay_s));
         let at_once = self.deaths_at_once.first().map(|&(expiry, _)| expiry);
         [late, at_once].into_iter().flatten().min()
@@ -71,6 +78,9 @@ impl KeyService {
             return;
         }
         self.drop_authority(ix);
+        if !self.profile.revoking_empties {
+            return;
+        }
         if self.is_keyring(ix) {
             self.clear(ix);
         } else {
@@ -93,7 +103,7 @@ impl KeyService {
     }
 
     /// Takes a key type off the list. Its keys become dead (flag `D`, EKEYREVOKED):
-    /// they lose permissions, links and payload; restrictions by the type then refuse
+    /// they lose permissions, links and payload, or what the profile says; restrictions by the type then refuse
     /// every link. ENOKEY when there is no such type, EINVAL for those on which everything
     /// stands: `keyring`, `.request_key_auth` and `.dead` (`key_gc_keytype`).
     pub fn unregister_type(&mut self, name: &[u8]) -> Result<(), Errno> {
@@ -113,8 +123,10 @@ impl KeyService {
             }
             if key.key_type == key_type {
                 key.flags.dead = true;
-                key.perm = Perm(0);
-                self.collect_links_to(ix);
+                if self.profile.dead_keys == DeadKeys::AreRevoked {
+                    key.perm = Perm(0);
+                    self.collect_links_to(ix);
+                }
                 let key = self.store.get_mut(ix);
                 key.key_type = TypeIx::DEAD;
                 key.payload = Payload::Empty;

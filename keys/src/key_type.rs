@@ -16,6 +16,7 @@ use keyshim_abi::{Errno, Serial};
 
 use crate::Now;
 use crate::payload::{Payload, Secret};
+use crate::profile::{Profile, TypesKnown};
 use crate::types;
 
 /// A payload that the type has checked, ready to go into a key
@@ -71,7 +72,8 @@ pub trait KeyType: Send + Sync {
         Ok(())
     }
 
-    /// Writes what follows the description in `/proc/keys`, for a positive key.
+    /// Writes what follows the description in `/proc/keys`, for a positive key; in old
+    /// kernels for any, which may hold nothing yet.
     fn summarize(&self, _summary: Summary<'_>, _out: &mut dyn fmt::Write) -> fmt::Result {
         Ok(())
     }
@@ -214,6 +216,8 @@ impl TypeIx {
     /// Authorisation keys: their name begins with a dot, so nobody can add one.
     pub(crate) const REQUEST_KEY_AUTH: TypeIx = TypeIx(2);
 
+    const USER: TypeIx = TypeIx(3);
+
     pub(crate) fn number(self) -> u64 {
         u64::from(self.0)
     }
@@ -228,17 +232,27 @@ struct Entry {
 pub(crate) struct Types(Vec<Entry>);
 
 impl Types {
-    pub(crate) fn builtin() -> Types {
+    pub(crate) fn builtin(profile: &Profile) -> Types {
         let all: [Arc<dyn KeyType>; 7] = [
-            Arc::new(types::keyring::Keyring),
-            Arc::new(types::dead::Dead),
+            Arc::new(types::keyring::Keyring {
+                rings: profile.rings,
+                quota_len: profile.keyring_len,
+            }),
+            Arc::new(types::dead::Dead(if profile.reserves_dots { ".dead" } else { "dead" })),
             Arc::new(types::request_key_auth::RequestKeyAuth),
             Arc::new(types::user::User),
             Arc::new(types::logon::Logon),
             Arc::new(types::big_key::BigKey),
             Arc::new(types::dns_resolver::DnsResolver),
         ];
-        Types(all.into_iter().map(|key_type| Entry { key_type, registered: true }).collect())
+        let is_known = |ix: TypeIx| match profile.types {
+            TypesKnown::All => true,
+            TypesKnown::UserAndKeyring => {
+                [TypeIx::KEYRING, TypeIx::DEAD, TypeIx::USER].contains(&ix)
+            }
+        };
+        let entry = |(number, key_type)| Entry { key_type, registered: is_known(TypeIx(number)) };
+        Types((0..).zip(all).map(entry).collect())
     }
 
     pub(crate) fn get(&self, ix: TypeIx) -> &Arc<dyn KeyType> {

@@ -2,7 +2,7 @@
 //!
 //! A link costs its ring's owner four bytes of quota unless it takes the place of an
 //! equal one (same type and description). What may go wrong, in the kernel's order:
-//! ENOTDIR, EKEYREVOKED, EDQUOT, the restriction's error, EDEADLK or ELOOP.
+//! ENOTDIR, EKEYREVOKED, EDQUOT, ENFILE, the restriction's error, EDEADLK or ELOOP.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -15,6 +15,7 @@ use crate::key::KeyIx;
 use crate::key_type::{LinkCheck, TypeIx};
 use crate::links::ORDERED_LINKS_MAX;
 use crate::payload::Payload;
+use crate::profile::Rings;
 use crate::search::{Index, Nesting, nesting};
 use crate::service::KeyService;
 
@@ -56,12 +57,23 @@ impl KeyService {
 
     /// The key of that index in a ring that an update may take (`find_key_to_update`).
     pub(crate) fn find_key_to_update(&self, ring: KeyIx, index: &Index<'_>) -> Option<KeyIx> {
-        let found = self.find_link(ring, index)?;
-        (!self.store.get(found).is_revoked_or_invalidated()).then_some(found)
+        let links = self.store.get(ring).links()?;
+        links.find(index.hash, |ix| {
+            let key = self.store.get(ix);
+            index.matches(key) && !key.is_revoked_or_invalidated()
+        })
+    }
+
+    /// The key whose place in the ring a new link to a key of that index takes.
+    pub(crate) fn displaced_by(&self, ring: KeyIx, index: &Index<'_>) -> Option<KeyIx> {
+        match self.profile.rings {
+            Rings::Indexed => self.find_link(ring, index),
+            Rings::Listed { .. } => None,
+        }
     }
 
     /// Pays for a link that will take the place of the equal key in the ring, if there
-    /// is one. ENOTDIR, EKEYREVOKED, EDQUOT (`__key_link_begin`).
+    /// is one. ENOTDIR, EKEYREVOKED, EDQUOT, ENFILE (`__key_link_begin`).
     pub(crate) fn prepare_link(
         &mut self,
         ring: KeyIx,
@@ -76,6 +88,10 @@ impl KeyService {
         if displaces.is_none() {
             let len = self.store.get(ring).data_len;
             self.reserve(ring, len + LINK_QUOTA_LEN)?;
+            if self.store.get(ring).links().is_some_and(|links| !links.has_room()) {
+                self.unreserve_link(ring);
+                return Err(Errno::ENFILE);
+            }
         }
         Ok(PreparedLink { ring, displaces })
     }
@@ -86,7 +102,7 @@ impl KeyService {
         ring: KeyIx,
         key: KeyIx,
     ) -> Result<PreparedLink, Errno> {
-        let displaces = self.find_link(ring, &Index::of(self.store.get(key)));
+        let displaces = self.displaced_by(ring, &Index::of(self.store.get(key)));
         self.prepare_link(ring, displaces)
     }
 
@@ -134,8 +150,8 @@ impl KeyService {
         let hash = self.store.get(key).hash;
         let links = self.store.get_mut(link.ring).payload.links_mut().ok_or(Errno::ENOTDIR)?;
         links.insert(hash, key, link.displaces);
-        let links_len = links.len();
-        self.order_is_undefined |= links_len > ORDERED_LINKS_MAX;
+        let (links_len, is_list) = (links.len(), links.is_list());
+        self.order_is_undefined |= links_len > ORDERED_LINKS_MAX && !is_list;
         self.hold(key);
         self.store.get_mut(key).parents.add(link.ring);
         if let Some(old) = link.displaces {
@@ -151,6 +167,11 @@ impl KeyService {
 
     /// Links a key (`key_link`).
     pub(crate) fn link(&mut self, ring: KeyIx, key: KeyIx) -> Result<(), Errno> {
+        let takes_links = self.is_keyring(ring) && !self.store.get(ring).flags.revoked;
+        if takes_links && !self.profile.checks_ahead {
+            // Before anybody asks whether there is room.
+            self.check_nesting(ring, key)?;
+        }
         let link = self.prepare_link_to(ring, key)?;
         match self.check_link(ring, key) {
             Ok(()) => self.finish_link(link, key),
@@ -167,13 +188,23 @@ impl KeyService {
         self.check_nesting(ring, key)
     }
 
-    /// The link that UNLINK would remove: by type and description, not by identity.
-    /// ENOTDIR, ENOENT.
+    /// The link that UNLINK would remove: by type and description, not by identity, but
+    /// for lists. ENOTDIR, ENOENT.
     fn link_like(&self, ring: KeyIx, key: KeyIx) -> Result<KeyIx, Errno> {
         if !self.is_keyring(ring) {
             return Err(Errno::ENOTDIR);
         }
-        self.find_link(ring, &Index::of(self.store.get(key))).ok_or(Errno::ENOENT)
+        let found = match self.profile.rings {
+            Rings::Indexed => self.find_link(ring, &Index::of(self.store.get(key))),
+            Rings::Listed { .. } => self.holds(ring, key).then_some(key),
+        };
+        found.ok_or(Errno::ENOENT)
+    }
+
+    /// True when a ring links that very key.
+    fn holds(&self, ring: KeyIx, key: KeyIx) -> bool {
+        let hash = self.store.get(key).hash;
+        self.store.get(ring).links().is_some_and(|links| links.find(hash, |ix| ix == key).is_some())
     }
 
     /// Removes the link to a key, or to one equal to it (`key_unlink`).
@@ -204,7 +235,7 @@ impl KeyService {
             return Err(Errno::ENOTDIR);
         }
         self.link_like(from, key)?;
-        let displaces = self.find_link(to, &Index::of(self.store.get(key)));
+        let displaces = self.displaced_by(to, &Index::of(self.store.get(key)));
         let link = self.prepare_link(to, displaces)?;
         let checked = match link.displaces {
             Some(_) if exclusive => Err(Errno::EEXIST),
@@ -223,7 +254,8 @@ impl KeyService {
     /// Drops every link of a ring and what they cost (`keyring_clear`).
     pub(crate) fn clear(&mut self, ring: KeyIx) {
         self.drop_links(ring);
-        let _ = self.reserve(ring, 0);
+        // Giving quota back cannot be refused.
+        let _ = self.reserve(ring, self.profile.keyring_len);
     }
 
     /// Drops every link of a ring, if it is one.

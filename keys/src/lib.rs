@@ -12,7 +12,7 @@
 //! there is made (`construction.rs`) and finished (`completion.rs`) by somebody with the
 //! authority to do so (`auth.rs`), while calls wait (`waiting.rs`). [`KeyService`] is the
 //! face for callers, with answers and effects (`effect.rs`); `services.rs` is that for
-//! services in the same program.
+//! services in the same program. What differs from kernel to kernel is in `profile.rs`.
 //!
 //! Absent here on purpose: a clock, files, sockets, threads, randomness. Each comes
 //! in as a value, so that a recorded list of inputs replays to the same state.
@@ -48,12 +48,15 @@ mod payload;
 mod permission;
 mod proc;
 mod process_keys;
+pub mod profile;
 mod quota;
+mod residents;
 mod search;
 mod service;
 mod services;
 mod store;
 mod sysctl;
+mod task_keyrings;
 mod tasks;
 mod time;
 mod types;
@@ -73,6 +76,7 @@ pub use key_type::{
 pub use links::Links;
 pub use negative::Refusal;
 pub use payload::{Payload, Secret};
+pub use profile::Profile;
 pub use service::{Config, KeyService, Upcalls};
 pub use services::{KeyInfo, KeyRequest};
 pub use time::Now;

@@ -9,8 +9,11 @@
 //! program can count on then is that keyrings keep apart (`apart.rs`). Whatever has
 //! no order to keep is in hash tables (`table.rs`), where a link is one read away
 //! however many there are.
+//!
+//! Old kernels had lists (`list.rs`).
 
 mod apart;
+mod list;
 mod slots;
 mod table;
 #[cfg(test)]
@@ -22,8 +25,10 @@ use core::ops::ControlFlow;
 use alloc::boxed::Box;
 
 use self::apart::Apart;
+use self::list::List;
 use self::slots::Slots;
 use crate::key::KeyIx;
+use crate::profile::Rings;
 
 /// Links up to which the order of a ring depends on its history alone.
 pub(crate) const ORDERED_LINKS_MAX: usize = 16;
@@ -80,6 +85,7 @@ pub struct Links {
 enum Form {
     Root(Slots),
     Apart(Box<Apart>),
+    List(List),
 }
 
 impl Default for Form {
@@ -89,19 +95,51 @@ impl Default for Form {
 }
 
 impl Links {
+    /// An empty ring of that kind.
+    pub(crate) fn new(rings: Rings) -> Links {
+        let form = match rings {
+            Rings::Indexed => Form::default(),
+            Rings::Listed { places_max } => Form::List(List::new(places_max)),
+        };
+        Links { rooted: false, form }
+    }
+
+    /// True where equal links may lie beside each other, in the order of linking.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.form, Form::List(_))
+    }
+
+    /// Places of a list, taken or not; none where there are no places to speak of.
+    pub(crate) fn places(&self) -> Option<usize> {
+        match &self.form {
+            Form::List(list) => Some(list.places()),
+            _ => None,
+        }
+    }
+
+    /// False for a list that takes no further link.
+    pub(crate) fn has_room(&self) -> bool {
+        match &self.form {
+            Form::List(list) => list.has_room(),
+            _ => true,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match &self.form {
             Form::Root(slots) => slots.len(),
             Form::Apart(apart) => apart.len(),
+            Form::List(list) => list.len(),
         }
     }
 
-    /// The linked key with that hash for which `equal` holds.
+    /// The first linked key with that hash for which `equal` holds.
     pub(crate) fn find(&self, hash: IndexHash, equal: impl Fn(KeyIx) -> bool) -> Option<KeyIx> {
         let wanted = |leaf: &Leaf| leaf.hash == hash.half() && equal(leaf.key);
         match &self.form {
             Form::Root(slots) => slots.find(wanted),
             Form::Apart(apart) => apart.find(hash, wanted),
+            Form::List(list) => list.find(wanted),
         }
         .map(|leaf| leaf.key)
     }
@@ -119,6 +157,8 @@ impl Links {
         match &mut self.form {
             Form::Root(slots) => slots.find_mut(leaf),
             Form::Apart(apart) => apart.find_mut(leaf),
+            // Nothing is ever displaced there.
+            Form::List(_) => None,
         }
     }
 
@@ -127,6 +167,7 @@ impl Links {
         let root = match &mut self.form {
             Form::Root(root) => root,
             Form::Apart(apart) => return apart.insert(leaf),
+            Form::List(list) => return list.push(leaf),
         };
         let placed = if is_first { root.insert_first(leaf) } else { root.insert_last(leaf) };
         if !placed {
@@ -142,7 +183,7 @@ impl Links {
             Form::Apart(apart) if apart.len() <= ORDERED_LINKS_MAX => {
                 self.form = Form::Root(apart.folded());
             }
-            Form::Apart(_) => {}
+            Form::Apart(_) | Form::List(_) => {}
         }
         removed
     }
@@ -164,13 +205,18 @@ impl Links {
         match &mut self.form {
             Form::Root(slots) => slots.remove(leaf),
             Form::Apart(apart) => apart.remove(leaf),
+            Form::List(list) => list.remove(leaf),
         }
     }
 
     /// Drops every link, each after `put` has heard of it.
     pub(crate) fn clear(&mut self, mut put: impl FnMut(KeyIx)) {
         self.each(&mut put);
-        *self = Links::default();
+        let form = match &self.form {
+            Form::List(list) => Form::List(list.cleared()),
+            _ => Form::default(),
+        };
+        *self = Links { rooted: false, form };
     }
 
     /// Every linked key, in the order of READ (`assoc_array_iterate`).
@@ -179,6 +225,7 @@ impl Links {
         match &self.form {
             Form::Root(slots) => slots.leaves().for_each(visit),
             Form::Apart(apart) => apart.leaves().for_each(visit),
+            Form::List(list) => list.leaves().for_each(visit),
         }
     }
 
@@ -194,6 +241,9 @@ impl Links {
                 slots.leaves().filter(|leaf| leaf.is_keyring()).try_for_each(&mut visit)
             }
             Form::Apart(apart) => apart.keyrings().try_for_each(&mut visit),
+            Form::List(list) => {
+                list.leaves().filter(|leaf| leaf.is_keyring()).try_for_each(&mut visit)
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::construction::Claimant;
 use crate::effect::CallId;
 use crate::key::{KeyIx, KeyRef, KeyState};
 use crate::permission;
+use crate::profile::{DeadKeys, Unfinished};
 use crate::search::{Goal, Index};
 use crate::service::KeyService;
 
@@ -53,6 +54,9 @@ pub(crate) enum Wait {
     Lookup(KeyRef),
     /// A key that it requested and somebody else is having made.
     Requested(KeyIx, Claimant),
+    /// A key like the one that it requested, which somebody else is having made; then it
+    /// begins anew.
+    Elsewhere(KeyIx, Claimant),
     /// The end of the upcall that it has caused.
     Upcall,
 }
@@ -67,8 +71,11 @@ pub(crate) enum Access {
     /// A valid key whatever it grants, for who has the authority to instantiate it
     /// (`KEY_AUTHTOKEN_OVERRIDE`).
     Authorised,
-    /// Any key, in any state, whatever it grants (`KEY_NEED_UNLINK`).
+    /// Any key, in any state, whatever it grants (`KEY_NEED_UNLINK`); but one under
+    /// construction only where others would wait for it.
     Named,
+    /// Any key whatever.
+    Any,
     /// Any instantiated key; the operation itself looks at state and permission
     /// (`KEY_DEFER_PERM_CHECK`).
     Deferred,
@@ -100,23 +107,38 @@ impl KeyService {
         };
         let key = self.store.get(found.key);
         let finished = !key.flags.under_construction;
+        let waits = self.profile.unfinished == Unfinished::WaitsFor;
         match access {
-            Access::Named => return Ok(found),
+            Access::Any => return Ok(found),
+            Access::Named if waits => return Ok(found),
             Access::Partial(_) | Access::Authorised => key.validate(call.now)?,
-            Access::Usable(_) | Access::Deferred if !finished => {
+            Access::Usable(_) | Access::Deferred if waits && !finished => {
                 return Err(Stop::Waits(Wait::Lookup(found)));
             }
-            Access::Usable(_) => self.state(call.now, found.key)?,
-            Access::Deferred => {}
+            Access::Usable(_) if self.profile.negative_refuses => {
+                self.state(call.now, found.key)?
+            }
+            Access::Usable(_) => key.validate(call.now)?,
+            Access::Deferred | Access::Named => {}
         }
         let uninstantiated = matches!(key.state, KeyState::Uninstantiated);
         match access {
-            Access::Usable(_) | Access::Deferred if uninstantiated => Err(Errno::EIO.into()),
+            Access::Usable(_) | Access::Deferred | Access::Named if uninstantiated => {
+                Err(Errno::EIO.into())
+            }
             Access::Usable(need) | Access::Partial(need) => {
                 permission::check(key, found.possessed, call.caller, need)?;
                 Ok(found)
             }
             _ => Ok(found),
+        }
+    }
+
+    /// What SETPERM and CHOWN want of a key.
+    pub(crate) fn attribute_access(&self) -> Access {
+        match self.profile.has_setattr {
+            true => Access::Partial(Need::Setattr),
+            false => Access::Any,
         }
     }
 
@@ -155,6 +177,7 @@ impl KeyService {
                 Ok(KeyRef::possessed(rings.user_session))
             }
             KeyId::GROUP => Err(Errno::EINVAL),
+            KeyId(..0) if id.0 < self.profile.lowest_special => Err(Errno::EINVAL),
             KeyId::AUTH => {
                 self.assumed(call.caller.task).map(KeyRef::possessed).ok_or(Errno::ENOKEY)
             }
@@ -165,15 +188,22 @@ impl KeyService {
             }
             KeyId(raw) => {
                 let serial = Serial::new(raw).ok_or(Errno::EINVAL)?;
-                let key = self.store.find(serial).ok_or(Errno::ENOKEY)?;
-                Ok(self.reference(call, key))
+                let key = self.store.find(serial).filter(|&key| !self.is_hidden(key));
+                Ok(self.reference(call, key.ok_or(Errno::ENOKEY)?))
             }
         }
+    }
+
+    fn is_hidden(&self, key: KeyIx) -> bool {
+        self.profile.dead_keys == DeadKeys::AreHidden && self.store.get(key).flags.dead
     }
 
     /// A key with the question answered whether the caller possesses it, by its own
     /// keyrings or by those of whom it acts for.
     fn reference(&self, call: &Call<'_>, key: KeyIx) -> KeyRef {
+        if !self.profile.possession {
+            return KeyRef::unpossessed(key);
+        }
         let index = Index::of(self.store.get(key));
         self.search_process(call, index, Goal::Identity(key), None)
             .unwrap_or(KeyRef::unpossessed(key))
@@ -181,9 +211,28 @@ impl KeyService {
 
     /// The same by the caller's own keyrings alone.
     pub(crate) fn own_reference(&self, call: &Call<'_>, key: KeyIx) -> KeyRef {
+        match self.profile.possession && self.is_found(call, key, Goal::Identity(key)) {
+            true => KeyRef::possessed(key),
+            false => KeyRef::unpossessed(key),
+        }
+    }
+
+    /// Whether the caller reaches a key from its own keyrings, with SEARCH all the way.
+    fn is_found(&self, call: &Call<'_>, key: KeyIx, goal: Goal) -> bool {
         let index = Index::of(self.store.get(key));
         let own = self.subscriptions(call.caller.task);
-        self.search_rings(call, own, index, Goal::Identity(key), None)
-            .unwrap_or(KeyRef::unpossessed(key))
+        self.search_rings(call, own, index, goal, None).is_ok()
+    }
+
+    /// Whether READ may show a key: to who has that right, and to who possesses it, or
+    /// where there is no possession, finds it.
+    pub(crate) fn may_read(&self, call: &Call<'_>, found: KeyRef) -> bool {
+        let has =
+            |need| permission::check(self.store.get(found.key), false, call.caller, need).is_ok();
+        if self.profile.possession {
+            return found.possessed || has(Need::Read);
+        }
+        let goal = Goal::UsableIdentity(found.key);
+        has(Need::Read) || (has(Need::Search) && self.is_found(call, found.key, goal))
     }
 }

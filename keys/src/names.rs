@@ -27,10 +27,11 @@ impl Hasher for NameHasher {
 }
 
 impl Names {
-    /// A name that begins with a dot is not published (`keyring_publish_name`).
-    pub(crate) fn publish(&mut self, store: &Store, ring: KeyIx) {
+    /// Where dots are reserved, a name that begins with one is not published
+    /// (`keyring_publish_name`).
+    pub(crate) fn publish(&mut self, store: &Store, ring: KeyIx, reserves_dots: bool) {
         let key = store.get(ring);
-        if key.description.first() != Some(&b'.') {
+        if !reserves_dots || key.description.first() != Some(&b'.') {
             self.0.entry(key.hash.bits()).or_default().push(ring);
         }
     }

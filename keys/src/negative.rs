@@ -12,7 +12,6 @@ use crate::effect::CallId;
 use crate::key::KeyState;
 use crate::lookup::{Access, Call, Missing, Stop};
 use crate::ops::Progress;
-use crate::ops::add_key::default_perm;
 use crate::quota::Charge;
 use crate::service::KeyService;
 
@@ -65,7 +64,7 @@ impl KeyService {
             description: refusal.description,
             uid: call.caller.ids.fsuid,
             gid: call.caller.ids.fsgid,
-            perm: default_perm(type_ix, &*key_type),
+            perm: self.new_key_perm(type_ix, &*key_type),
             charge: Charge::Limited,
             namespace: call.caller.namespace().number,
         })?;

@@ -30,21 +30,25 @@ mod update;
 
 use alloc::vec::Vec;
 
-use keyshim_abi::{Errno, Fetched, Request};
+use keyshim_abi::{Errno, Fetched, Payload, Request};
 
 use crate::lookup::{Call, Stop};
+use crate::profile::ShortBuffer;
 use crate::service::KeyService;
 
 /// The value of an operation, or why it does not go on.
 pub(crate) type Progress = Result<u32, Stop>;
 
-/// Carries out one call.
+/// Carries out one call. EOPNOTSUPP for what the domain's kernel did not know yet.
 pub(crate) fn carry_out(
     service: &mut KeyService,
     call: &Call<'_>,
     request: &Request<'_>,
     data: &mut Vec<u8>,
 ) -> Progress {
+    if request.operation().is_some_and(|number| number > service.profile.last_operation) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     match *request {
         Request::AddKey { type_name, description, payload, keyring } => {
             add_key::add_key(service, call, type_name, description, payload, keyring)
@@ -99,8 +103,12 @@ fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<
         Request::GetPersistent { uid, keyring } => {
             get_persistent::get_persistent(service, call, uid, keyring)
         }
-        Request::Instantiate { key, payload, keyring } => {
+        Request::Instantiate { key, payload, keyring }
+        | Request::InstantiateIov { key, payload, keyring } => {
             instantiate::instantiate(service, call, key, payload, keyring)
+        }
+        Request::Negate { key, timeout_s, keyring } => {
+            reject::reject(service, call, key, (timeout_s, Errno::ENOKEY.raw() as u32), keyring)
         }
         Request::Reject { key, timeout_s, error, keyring } => {
             reject::reject(service, call, key, (timeout_s, error), keyring)
@@ -111,20 +119,47 @@ fn carry_out_plain(service: &mut KeyService, call: &Call<'_>, request: &Request<
 }
 
 /// A type name as the kernel takes it: empty or too long EINVAL, with a leading dot
-/// EPERM, at a bad address EFAULT (`key_get_type_from_user`).
-fn checked_type_name(type_name: Fetched<&[u8]>) -> Result<&[u8], Errno> {
-    match type_name? {
-        [] => Err(Errno::EINVAL),
-        [b'.', ..] => Err(Errno::EPERM),
-        name => Ok(name),
+/// EPERM, at a bad address EFAULT (`key_get_type_from_user`). Where that does not matter,
+/// what is too long is cut off and then as unknown as the empty name.
+fn checked_type_name<'a>(
+    service: &KeyService,
+    type_name: Fetched<&'a [u8]>,
+) -> Result<&'a [u8], Errno> {
+    let is_strict = service.profile.strict_type_names;
+    match type_name {
+        Err(Errno::EINVAL) if !is_strict => Ok(&[]),
+        Ok([]) if is_strict => Err(Errno::EINVAL),
+        Ok([b'.', ..]) if service.profile.reserves_dots => Err(Errno::EPERM),
+        name => name,
     }
 }
 
-/// Copies what has been made into the caller's buffer if all of it fits.
-fn copy_if_it_fits(bytes: &[u8], room: Option<u64>, data: &mut Vec<u8>) {
-    if room.is_some_and(|room| room >= bytes.len() as u64) {
-        data.extend_from_slice(bytes);
+/// A description, name or callout information: EFAULT, EINVAL when it is too long.
+fn checked_text<'a>(service: &KeyService, text: Fetched<&'a [u8]>) -> Fetched<&'a [u8]> {
+    text.and_then(|text| match text.len() <= service.profile.text_len_max {
+        true => Ok(text),
+        false => Err(Errno::EINVAL),
+    })
+}
+
+/// A payload where the kernel copies it; none that is not worth carrying, or absent.
+fn fetched<'a>(service: &KeyService, payload: Payload<'a>) -> Fetched<Option<&'a [u8]>> {
+    match service.profile.null_payload_is_none {
+        true => payload.fetched_unless_null(),
+        false => payload.fetched(),
     }
+}
+
+/// Copies what has been made into the caller's buffer: all of it if it fits, else what the
+/// profile says.
+fn copy_out(bytes: &[u8], room: Option<u64>, short: ShortBuffer, data: &mut Vec<u8>) {
+    let room = room.map_or(0, |room| usize::try_from(room).unwrap_or(usize::MAX));
+    let len = match short {
+        _ if room >= bytes.len() => bytes.len(),
+        ShortBuffer::Nothing => 0,
+        ShortBuffer::Part => room,
+    };
+    data.extend_from_slice(&bytes[..len]);
 }
 
 /// What an operation returns that made or found a key.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use keyshim_abi::Need;
-use keyshim_abi::caller::Caller;
+use keyshim_abi::caller::{Caller, Gid, Uid, UserNamespace};
 use keyshim_abi::procfs::ProcFile;
 
 use crate::Now;
@@ -14,6 +14,7 @@ use crate::key::{Key, KeyIx, KeyRef, KeyState};
 use crate::key_type::{Summary, TypeIx};
 use crate::lookup::Call;
 use crate::permission;
+use crate::profile::DeadKeys;
 use crate::quota::User;
 use crate::service::KeyService;
 
@@ -46,12 +47,7 @@ impl KeyService {
     fn key_line(&self, call: &Call<'_>, ix: KeyIx, text: &mut Vec<u8>) {
         let key = self.store.get(ix);
         let namespace = &call.caller.namespace();
-        let Some(_) = namespace.uids.inward(key.charged_to.0) else { return };
-        let seen = match key.perm.possessor_byte() & Need::View as u8 {
-            0 => KeyRef::unpossessed(ix),
-            _ => self.own_reference(call, ix),
-        };
-        if permission::check(key, seen.possessed, call.caller, Need::View).is_err() {
+        if !self.profile.proc_lists_all && !self.is_listed(call, ix) {
             return;
         }
         let key_type = self.types.get(key.key_type);
@@ -59,15 +55,17 @@ impl KeyService {
         // Writing to a string cannot fail.
         let _ = write!(
             line,
-            "{:08x} {} {:5} {:>4} {:08x} {:5} {:5} {:<9.9} ",
+            "{:08x} {:.*} {:5} {:>4} {:0perm_digits$x} {:5} {:5} {:<9.9} ",
             key.serial.raw(),
-            Flags(key),
+            self.profile.proc_flags,
+            self.flags(key),
             key.usage,
             Life { expiry: key.expiry, now: call.now },
             key.perm.0,
             namespace.uids.inward_or_overflow(key.uid.0) as i32,
-            namespace.gids.inward_or_overflow(key.gid.0) as i32,
+            self.shown_gid(namespace, key.gid),
             key_type.name(),
+            perm_digits = self.profile.perm_digits,
         );
         text.extend_from_slice(line.as_bytes());
         if let Some(authority) = key.payload.authority() {
@@ -79,7 +77,7 @@ impl KeyService {
         } else if ![TypeIx::DEAD, TypeIx::REQUEST_KEY_AUTH].contains(&key.key_type) {
             text.extend_from_slice(&key.description);
         }
-        if key.is_positive() {
+        if key.is_positive() || self.profile.proc_sums_up_all {
             let mut summary = String::new();
             let what = Summary { payload: &key.payload, data_len: key.data_len };
             let _ = key_type.summarize(what, &mut summary);
@@ -88,15 +86,43 @@ impl KeyService {
         text.push(b'\n');
     }
 
+    fn flags<'k>(&self, key: &'k Key) -> Flags<'k> {
+        Flags { key, shows_dead: self.profile.dead_keys == DeadKeys::AreRevoked }
+    }
+
+    /// Whether this caller may know of a key.
+    fn is_listed(&self, call: &Call<'_>, ix: KeyIx) -> bool {
+        let key = self.store.get(ix);
+        if call.caller.namespace().uids.inward(key.charged_to.0).is_none() {
+            return false;
+        }
+        let seen = match key.perm.possessor_byte() & Need::View as u8 {
+            0 => KeyRef::unpossessed(ix),
+            _ => self.own_reference(call, ix),
+        };
+        permission::check(key, seen.possessed, call.caller, Need::View).is_ok()
+    }
+
+    /// A group as a caller is told it.
+    pub(crate) fn shown_gid(&self, namespace: &UserNamespace<'_>, gid: Gid) -> i32 {
+        match gid {
+            Gid::INVALID if self.profile.no_group_is_minus_1 => -1,
+            _ => namespace.gids.inward_or_overflow(gid.0) as i32,
+        }
+    }
+
     /// Root is there from the start, with two keys and three uses that the kernel
-    /// counts but never had (`root_key_user`).
+    /// counts but never had (`root_key_user`), or with more uses than keys.
     fn user_lines(&self, caller: &Caller<'_>, text: &mut Vec<u8>) {
         let root_first = self.users.iter().next().is_some_and(|(uid, _)| uid.0 == 0);
-        let root = [(keyshim_abi::caller::Uid::ROOT, &User::NONE)];
+        let root = [(Uid::ROOT, &User::NONE)];
         let absent_root = root.into_iter().filter(|_| !root_first);
         for (uid, user) in absent_root.chain(self.users.iter()) {
             let Some(inside) = caller.namespace().uids.inward(uid.0) else { continue };
-            let (extra_keys, extra_uses) = if uid.0 == 0 { (2, 3) } else { (0, 0) };
+            let (extra_keys, extra_uses) = match uid {
+                Uid::ROOT => (self.profile.root_keys_extra, self.profile.root_uses_extra),
+                _ => (0, 0),
+            };
             let (max_keys, max_len) = self.knobs.maxima(uid);
             let mut line = String::new();
             let _ = writeln!(
@@ -113,22 +139,29 @@ impl KeyService {
     }
 }
 
-/// `I R D Q U N i`, or a dash.
-struct Flags<'a>(&'a Key);
+/// `I R D Q U N i`, or a dash; as many as the precision says.
+struct Flags<'a> {
+    key: &'a Key,
+    shows_dead: bool,
+}
 
 impl core::fmt::Display for Flags<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let key = self.0;
+        let key = self.key;
         let shown = [
             (!matches!(key.state, KeyState::Uninstantiated), 'I'),
             (key.flags.revoked, 'R'),
-            (key.flags.dead, 'D'),
+            (key.flags.dead && self.shows_dead, 'D'),
             (key.flags.in_quota, 'Q'),
             (key.flags.under_construction, 'U'),
             (matches!(key.state, KeyState::Rejected(_)), 'N'),
             (key.flags.invalidated, 'i'),
         ];
-        shown.into_iter().try_for_each(|(set, letter)| f.write_char(if set { letter } else { '-' }))
+        let count = f.precision().unwrap_or(shown.len());
+        shown
+            .into_iter()
+            .take(count)
+            .try_for_each(|(set, letter)| f.write_char(if set { letter } else { '-' }))
     }
 }
 
@@ -160,7 +193,6 @@ mod tests {
     use crate::{Config, Entropy};
     use alloc::boxed::Box;
     use alloc::string::ToString;
-    use keyshim_abi::caller::{Gid, Uid};
     use keyshim_abi::{Errno, Perm};
 
     struct Counting(u64);
@@ -178,6 +210,7 @@ mod tests {
         let mut service = KeyService::new(Config {
             entropy: Box::new(Counting(0)),
             upcalls: crate::Upcalls::Off,
+            profile: crate::Profile::LINUX_6,
         });
         let user = service.types.find(b"user").unwrap();
         let key = service
@@ -193,10 +226,10 @@ mod tests {
             .unwrap();
         let prep = service.types.get(user).preparse(b"x").unwrap();
         service.instantiate(key, prep).unwrap();
-        assert_eq!(Flags(service.store.get(key)).to_string(), "I--Q---");
+        assert_eq!(service.flags(service.store.get(key)).to_string(), "I--Q---");
         service.unregister_type(b"user").unwrap();
         let dead = service.store.get(key);
-        assert_eq!(Flags(dead).to_string(), "I-DQ---");
+        assert_eq!(service.flags(dead).to_string(), "I-DQ---");
         assert_eq!((dead.perm, dead.key_type), (Perm(0), TypeIx::DEAD));
         assert_eq!(dead.validate(Now(0)), Err(Errno::EKEYREVOKED));
     }

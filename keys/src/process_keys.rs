@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 
 use keyshim_abi::caller::{Gid, Ids, TaskId};
-use keyshim_abi::uapi::reqkey_default;
+use keyshim_abi::uapi::reqkey_default as default;
 use keyshim_abi::{Errno, Need, Perm};
 
 use crate::create::NewKey;
@@ -14,6 +14,7 @@ use crate::key::{KeyIx, KeyRef};
 use crate::key_type::TypeIx;
 use crate::lookup::Call;
 use crate::permission;
+use crate::profile::{MissingSession, RingNames, UserKeyringsLive};
 use crate::quota::Charge;
 use crate::search::{Goal, Miss, Search};
 use crate::service::KeyService;
@@ -52,13 +53,15 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn new(ids: Ids) -> Task {
-        Task {
-            ids,
-            rings: Subscriptions::default(),
-            reqkey_default: reqkey_default::DEFAULT,
-            image: None,
-        }
+        Task { ids, rings: Subscriptions::default(), reqkey_default: default::DEFAULT, image: None }
     }
+}
+
+/// What `/proc` calls a thread, and its process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
 }
 
 /// The number of an image; never used again.
@@ -94,14 +97,6 @@ pub(crate) struct UserKeyrings {
 }
 
 const POSSESSOR_ALL_BUT_SETATTR: Perm = Perm::POSSESSOR_ALL.without(Perm::possessor(Need::Setattr));
-/// `_uid.N` and `_uid_ses.N`: 1f3f0000.
-const USER_KEYRING_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x003f_0000));
-/// `_tid` and `_pid`: 3f010000.
-pub(crate) const TASK_KEYRING_PERM: Perm = Perm::POSSESSOR_ALL.with(Perm::user(Need::View));
-/// `_ses`: 3f030000.
-pub(crate) const SESSION_PERM: Perm = TASK_KEYRING_PERM.with(Perm::user(Need::Read));
-/// A named session: 3f130000.
-const NAMED_SESSION_PERM: Perm = SESSION_PERM.with(Perm::user(Need::Link));
 /// `.user_reg`: 0c030000.
 const USER_REGISTER_PERM: Perm = Perm(0x0c03_0000);
 /// Persistent keyrings and their register: 1f030000.
@@ -110,8 +105,20 @@ pub(crate) const PERSISTENT_PERM: Perm = POSSESSOR_ALL_BUT_SETATTR.with(Perm(0x0
 impl KeyService {
     /// The caller's record; a thread that nobody has reported starts without rings.
     pub(crate) fn task(&mut self, call: &Call<'_>) -> &mut Task {
-        let ids = call.caller.ids;
-        self.tasks.entry(call.caller.task).or_insert_with(|| Task::new(ids))
+        if self.profile.ring_names == RingNames::Numbered {
+            // A thread that nobody has numbered counts as a process of its own.
+            let tid = call.caller.tid;
+            self.numbers.entry(call.caller.task).or_insert(Numbers { pid: tid, tid });
+        }
+        self.take_up(call.caller.task, call.caller.ids)
+    }
+
+    /// The record of a task, which may be new.
+    pub(crate) fn take_up(&mut self, id: TaskId, ids: Ids) -> &mut Task {
+        if !self.tasks.contains_key(&id) {
+            self.moves_in(ids.uid);
+        }
+        self.tasks.entry(id).or_insert_with(|| Task::new(ids))
     }
 
     pub(crate) fn subscriptions(&self, task: TaskId) -> Subscriptions {
@@ -128,6 +135,9 @@ impl KeyService {
     }
 
     fn existing_user_session(&self, call: &Call<'_>) -> Option<KeyIx> {
+        if self.profile.user_keyrings == UserKeyringsLive::WithTheUser {
+            return self.residents.rings(call.caller.ids.uid).map(|rings| rings.user_session);
+        }
         let register = self.namespaces.get(&call.caller.namespace().number)?.user?;
         let name = self.user_ring_name("_uid_ses", call);
         self.search_register(call, register, name.as_bytes()).ok().flatten()
@@ -142,6 +152,7 @@ impl KeyService {
         name: &[u8],
     ) -> Result<Option<KeyIx>, Errno> {
         let search = Search {
+            profile: &self.profile,
             store: &self.store,
             now: call.now,
             caller: call.caller,
@@ -165,6 +176,9 @@ impl KeyService {
     /// The keyrings of the caller's real user, made when missing
     /// (`look_up_user_keyrings`). EDQUOT, or the state of one that is there.
     pub(crate) fn user_keyrings(&mut self, call: &Call<'_>) -> Result<UserKeyrings, Errno> {
+        if self.profile.user_keyrings == UserKeyringsLive::WithTheUser {
+            return self.residents.rings(call.caller.ids.uid).ok_or(Errno::EDQUOT);
+        }
         let register = self.user_register(call)?;
         let user_name = self.user_ring_name("_uid", call);
         let user = match self.search_register(call, register, user_name.as_bytes())? {
@@ -210,7 +224,7 @@ impl KeyService {
             description: name.as_bytes(),
             uid: call.caller.ids.uid,
             gid: Gid::INVALID,
-            perm: USER_KEYRING_PERM,
+            perm: self.profile.user_keyring_perm,
             charge: Charge::Limited,
             namespace: call.caller.namespace().number,
         })?;
@@ -222,52 +236,6 @@ impl KeyService {
         linked.map(|()| ring)
     }
 
-    pub(crate) fn thread_keyring(&mut self, call: &Call<'_>, create: bool) -> Result<KeyIx, Errno> {
-        match self.task(call).rings.thread {
-            Some(ring) => Ok(ring),
-            None if !create => Err(Errno::ENOKEY),
-            None => {
-                let ring = self.task_keyring(call, b"_tid", TASK_KEYRING_PERM, Charge::Overrun)?;
-                self.task(call).rings.thread = Some(ring);
-                Ok(ring)
-            }
-        }
-    }
-
-    pub(crate) fn process_keyring(
-        &mut self,
-        call: &Call<'_>,
-        create: bool,
-    ) -> Result<KeyIx, Errno> {
-        match self.task(call).rings.process {
-            Some(ring) => Ok(ring),
-            None if !create => Err(Errno::ENOKEY),
-            None => {
-                let ring = self.task_keyring(call, b"_pid", TASK_KEYRING_PERM, Charge::Overrun)?;
-                self.task(call).rings.process = Some(ring);
-                Ok(ring)
-            }
-        }
-    }
-
-    fn task_keyring(
-        &mut self,
-        call: &Call<'_>,
-        name: &[u8],
-        perm: Perm,
-        charge: Charge,
-    ) -> Result<KeyIx, Errno> {
-        self.allocate_keyring(&NewKey {
-            key_type: TypeIx::KEYRING,
-            description: name,
-            uid: call.caller.ids.uid,
-            gid: call.caller.ids.gid,
-            perm,
-            charge,
-            namespace: call.caller.namespace().number,
-        })
-    }
-
     /// The session keyring. Without one, access installs the user-session keyring, or
     /// a new one if keys are to be made; a user-session keyring gives way to a new one
     /// likewise. Whatever stands in the way of that is ENOKEY.
@@ -277,6 +245,7 @@ impl KeyService {
         create: bool,
     ) -> Result<KeyIx, Errno> {
         let session = self.task(call).rings.session;
+        let create = create && self.profile.missing_session == MissingSession::NewToMakeKeys;
         let stays = |ring: &KeyIx| !create || !self.store.get(*ring).flags.uid_keyring;
         if let Some(session) = session.filter(stays) {
             return Ok(session);
@@ -292,11 +261,9 @@ impl KeyService {
         self.join_anonymous_session(call).map_err(|_| Errno::ENOKEY)
     }
 
-    /// A new session without a name. Only the first one may overrun the quota.
+    /// A new session without a name.
     pub(crate) fn join_anonymous_session(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
-        let first = self.task(call).rings.session.is_none();
-        let charge = if first { Charge::Overrun } else { Charge::Limited };
-        let ring = self.task_keyring(call, b"_ses", SESSION_PERM, charge)?;
+        let ring = self.new_anonymous_session(call)?;
         self.install_session(call.caller.task, call.caller.ids, ring);
         Ok(ring)
     }
@@ -309,7 +276,7 @@ impl KeyService {
         name: &[u8],
     ) -> Result<Option<KeyIx>, Errno> {
         let ring = match self.find_keyring_by_name(call, name) {
-            Some(ring) if self.task(call).rings.session == Some(ring) => return Ok(None),
+            Some(ring) if self.has_joined(call, ring) => return Ok(None),
             Some(ring) => {
                 self.hold(ring);
                 ring
@@ -319,13 +286,18 @@ impl KeyService {
                 description: name,
                 uid: call.caller.ids.uid,
                 gid: call.caller.ids.gid,
-                perm: NAMED_SESSION_PERM,
+                perm: self.profile.named_session_perm,
                 charge: Charge::Limited,
                 namespace: call.caller.namespace().number,
             })?,
         };
         self.install_session(call.caller.task, call.caller.ids, ring);
         Ok(Some(ring))
+    }
+
+    /// True for the caller's session where joining it again is nothing.
+    fn has_joined(&mut self, call: &Call<'_>, ring: KeyIx) -> bool {
+        self.profile.rejoining_gives_0 && self.task(call).rings.session == Some(ring)
     }
 
     fn find_keyring_by_name(&self, call: &Call<'_>, name: &[u8]) -> Option<KeyIx> {
@@ -345,24 +317,39 @@ impl KeyService {
     /// Makes a ring, already held for it, the session of a task; one that nobody has
     /// reported has no other.
     pub(crate) fn install_session(&mut self, task: TaskId, ids: Ids, ring: KeyIx) {
-        let record = self.tasks.entry(task).or_insert_with(|| Task::new(ids));
+        let record = self.take_up(task, ids);
         if let Some(old) = record.rings.session.replace(ring) {
             self.put(old);
         }
     }
 
-    /// The thread keyring belongs to whom the thread acts for (`key_fsuid_changed`).
-    pub(crate) fn ids_changed(&mut self, task: TaskId, ids: Ids) {
-        let Some(record) = self.tasks.get_mut(&task) else { return };
-        let old = core::mem::replace(&mut record.ids, ids);
-        if let Some(ring) = record.rings.thread {
-            let key = self.store.get_mut(ring);
-            if old.fsuid != ids.fsuid {
-                key.uid = ids.fsuid;
-            }
-            if old.fsgid != ids.fsgid {
-                key.gid = ids.fsgid;
+    /// Where a key goes when the request does not say, by the caller's setting, in the
+    /// order of falling through. It must grant WRITE, EACCES, unless it is where the
+    /// requester wants it for whom the caller acts (`construct_get_dest_keyring`).
+    pub(crate) fn default_destination(&mut self, call: &Call<'_>) -> Result<KeyIx, Errno> {
+        let task = *self.task(call);
+        let wanted = task.reqkey_default;
+        if matches!(wanted, default::DEFAULT | default::REQUESTOR) {
+            let authority = task.rings.authority.and_then(|key| self.authority(key));
+            if let Some(authority) = authority {
+                return Ok(authority.destination);
             }
         }
+        let rings = task.rings;
+        let own = match wanted {
+            default::DEFAULT | default::REQUESTOR | default::THREAD => {
+                rings.thread.or(rings.process).or(rings.session)
+            }
+            default::PROCESS => rings.process.or(rings.session),
+            default::SESSION => rings.session,
+            _ => None,
+        };
+        let ring = match (own, wanted) {
+            (Some(ring), _) => ring,
+            (None, default::USER) => self.user_keyrings(call)?.user,
+            (None, _) => self.user_keyrings(call)?.user_session,
+        };
+        permission::check(self.store.get(ring), true, call.caller, Need::Write)?;
+        Ok(ring)
     }
 }

@@ -11,6 +11,8 @@ use keyshim_abi::Errno;
 use keyshim_abi::caller::Uid;
 use keyshim_abi::procfs::Knob;
 
+use crate::profile::{Profile, QuotaTest};
+
 /// The values of `/proc/sys/kernel/keys/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Knobs {
@@ -20,22 +22,24 @@ pub(crate) struct Knobs {
     pub(crate) root_maxbytes: u32,
     pub(crate) gc_delay_s: u32,
     pub(crate) persistent_keyring_expiry_s: u32,
-}
-
-impl Default for Knobs {
-    fn default() -> Knobs {
-        Knobs {
-            maxkeys: 200,
-            maxbytes: 20_000,
-            root_maxkeys: 1_000_000,
-            root_maxbytes: 25_000_000,
-            gc_delay_s: 300,
-            persistent_keyring_expiry_s: 3 * 24 * 3600,
-        }
-    }
+    /// No knob, but what the others are for.
+    pub(crate) test: QuotaTest,
 }
 
 impl Knobs {
+    /// As they are until somebody writes to them.
+    pub(crate) const fn of(profile: &Profile) -> Knobs {
+        Knobs {
+            maxkeys: profile.maxkeys,
+            maxbytes: profile.maxbytes,
+            root_maxkeys: profile.root_maxkeys,
+            root_maxbytes: profile.root_maxbytes,
+            gc_delay_s: 300,
+            persistent_keyring_expiry_s: 3 * 24 * 3600,
+            test: profile.quota_test,
+        }
+    }
+
     pub(crate) fn get(&self, knob: Knob) -> u32 {
         match knob {
             Knob::Maxkeys => self.maxkeys,
@@ -132,7 +136,11 @@ impl Users {
         let user = self.0.get(&uid).copied().unwrap_or_default();
         let keys = user.quota_keys.saturating_add(keys);
         let len = user.quota_len.saturating_add(len);
-        if keys > max_keys || len > max_len { Err(Errno::EDQUOT) } else { Ok(()) }
+        let is_full = match knobs.test {
+            QuotaTest::Either => keys > max_keys || len > max_len,
+            QuotaTest::BothReached => keys >= max_keys && len >= max_len,
+        };
+        if is_full { Err(Errno::EDQUOT) } else { Ok(()) }
     }
 
     pub(crate) fn key_instantiated(&mut self, uid: Uid) {
@@ -206,7 +214,7 @@ mod tests {
     const OTHER: Uid = Uid(1001);
 
     fn knobs() -> Knobs {
-        Knobs { maxkeys: 3, maxbytes: 100, ..Knobs::default() }
+        Knobs { maxkeys: 3, maxbytes: 100, ..Knobs::of(&Profile::LINUX_6) }
     }
 
     fn user(users: &Users, uid: Uid) -> User {

@@ -18,6 +18,7 @@ use crate::key_type::{Match, TypeIx};
 use crate::links::{IndexHash, Links};
 use crate::permission;
 use crate::process_keys::Subscriptions;
+use crate::profile::{Profile, Tells};
 use crate::store::Store;
 
 /// Why nothing was found.
@@ -60,6 +61,7 @@ impl<'a> Index<'a> {
 /// What is looked for, and how strictly.
 #[derive(Clone, Copy)]
 pub(crate) struct Search<'a> {
+    pub(crate) profile: &'a Profile,
     pub(crate) store: &'a Store,
     pub(crate) now: Now,
     pub(crate) caller: &'a Caller<'a>,
@@ -80,6 +82,8 @@ pub(crate) enum Goal {
     UsableOrExpired,
     /// It is this very key, in whatever state, and grants SEARCH: possession.
     Identity(KeyIx),
+    /// It is this very key, is valid, and grants SEARCH.
+    UsableIdentity(KeyIx),
 }
 
 impl Goal {
@@ -143,15 +147,17 @@ impl<'a> Search<'a> {
         }
         if self.goal.checks_state() {
             if key.is_revoked_or_invalidated() {
-                return Verdict::Refused(Some(Errno::EKEYREVOKED));
+                return self.obstacle(Errno::EKEYREVOKED);
             }
             if key.has_expired(self.now) {
-                let silent = self.goal == Goal::UsableOrExpired;
-                return Verdict::Refused((!silent).then_some(Errno::EKEYEXPIRED));
+                return match self.goal {
+                    Goal::UsableOrExpired => Verdict::Refused(None),
+                    _ => self.obstacle(Errno::EKEYEXPIRED),
+                };
             }
         }
         let wanted = match self.goal {
-            Goal::Identity(wanted) => wanted == ix,
+            Goal::Identity(wanted) | Goal::UsableIdentity(wanted) => wanted == ix,
             _ => match self.matcher {
                 Some(matcher) => matcher.matches(&key.description),
                 None => *key.description == *self.index.description,
@@ -161,12 +167,19 @@ impl<'a> Search<'a> {
             return Verdict::Mismatch;
         }
         if let Err(errno) = permission::check(key, possessed, self.caller, Need::Search) {
-            return Verdict::Refused(Some(errno));
+            return self.obstacle(errno);
         }
-        match key.state {
-            KeyState::Rejected(errno) if self.goal.checks_state() => Verdict::Refused(Some(errno)),
+        match (&key.state, self.profile.search_tells) {
+            (KeyState::Rejected(errno), tells) if self.goal.checks_state() => match tells {
+                Tells::Obstacles => Verdict::Refused(Some(*errno)),
+                Tells::NegativeKeys => Verdict::Refused(Some(Errno::ENOKEY)),
+            },
             _ => Verdict::Found,
         }
+    }
+
+    fn obstacle(&self, errno: Errno) -> Verdict {
+        Verdict::Refused((self.profile.search_tells == Tells::Obstacles).then_some(errno))
     }
 }
 
@@ -175,7 +188,8 @@ impl Walk<'_> {
     /// but may not be had, the search ends there.
     fn begin(&mut self, ring: KeyIx) -> Option<KeyIx> {
         let key = self.search.store.get(ring);
-        if self.search.matcher.is_some() || self.search.index.matches(key) {
+        let may_be_it = self.search.profile.search_finds_its_top;
+        if may_be_it && (self.search.matcher.is_some() || self.search.index.matches(key)) {
             match self.search.judge(key, ring, self.possessed) {
                 Verdict::Found => return Some(ring),
                 Verdict::Refused(errno) => {
@@ -202,9 +216,9 @@ impl Walk<'_> {
         }
         let links = keyring.links()?;
         let index = self.search.index;
-        let found = match self.search.matcher {
-            Some(_) => self.inspect_each(links),
-            None => links
+        let found = match self.search.matcher.is_some() || links.is_list() {
+            true => self.inspect_each(links),
+            false => links
                 .find(index.hash, |ix| index.matches(store.get(ix)))
                 .and_then(|found| self.inspect(found)),
         };
@@ -281,9 +295,8 @@ fn nesting_below(store: &Store, outer: KeyIx, ring: KeyIx, depth: usize) -> Nest
     let Some(links) = keyring.links().filter(|_| !keyring.is_revoked_or_invalidated()) else {
         return Nesting::Sound;
     };
-    let index = Index::of(store.get(outer));
-    let twin = links.find(index.hash, |ix| index.matches(store.get(ix)));
-    if twin == Some(outer) {
+    let hash = store.get(outer).hash;
+    if links.find(hash, |ix| ix == outer).is_some() {
         return Nesting::Cycle;
     }
     let broken = links.each_keyring(&mut |nested| {

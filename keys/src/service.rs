@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use keyshim_abi::Request;
-use keyshim_abi::caller::{Caller, TaskId};
+use keyshim_abi::caller::{Caller, TaskId, Uid};
 
 use crate::construction::Constructions;
 use crate::effect::{CallId, Effect, Outcome};
@@ -17,8 +17,10 @@ use crate::key_type::Types;
 use crate::lookup::{Call, Stop};
 use crate::names::Names;
 use crate::ops;
-use crate::process_keys::{Image, ImageIx, Namespaces, Task};
+use crate::process_keys::{Image, ImageIx, Namespaces, Numbers, Task};
+use crate::profile::{MissingSession, Profile, UserKeyringsLive};
 use crate::quota::{Knobs, Users};
+use crate::residents::Residents;
 use crate::store::Store;
 use crate::waiting::Waiters;
 use crate::{Now, TaskEvent};
@@ -29,6 +31,8 @@ pub struct Config {
     pub entropy: Box<dyn Entropy>,
     /// Whether somebody is called for keys that are not there.
     pub upcalls: Upcalls,
+    /// Which kernel it behaves like.
+    pub profile: Profile,
 }
 
 /// What happens to a request for a key that is not there, with callout information.
@@ -43,6 +47,7 @@ pub enum Upcalls {
 
 /// One key universe.
 pub struct KeyService {
+    pub(crate) profile: Profile,
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) hasher: IndexHasher,
     pub(crate) store: Store,
@@ -53,6 +58,8 @@ pub struct KeyService {
     pub(crate) images: BTreeMap<ImageIx, Image>,
     pub(crate) next_image: u64,
     pub(crate) namespaces: Namespaces,
+    pub(crate) residents: Residents,
+    pub(crate) numbers: BTreeMap<TaskId, Numbers>,
     pub(crate) names: Names,
     /// Keys that expire, or were revoked, and when.
     pub(crate) deaths: BTreeSet<(Now, KeyIx)>,
@@ -60,6 +67,8 @@ pub struct KeyService {
     pub(crate) deaths_at_once: BTreeSet<(Now, KeyIx)>,
     /// Keys that nobody uses any more, to be destroyed when the call has ended.
     pub(crate) graveyard: Vec<KeyIx>,
+    /// Keys that are used until the present input has ended.
+    pub(crate) used_until_the_end: Vec<KeyIx>,
     /// Some ring has had more links than one node of its tree holds.
     pub(crate) order_is_undefined: bool,
     pub(crate) upcalls: Upcalls,
@@ -76,21 +85,25 @@ impl KeyService {
     #[must_use]
     pub fn new(config: Config) -> KeyService {
         let mut entropy = config.entropy;
-        KeyService {
+        let mut service = KeyService {
+            profile: config.profile,
             hasher: IndexHasher::new(&mut *entropy),
             entropy,
-            store: Store::default(),
-            types: Types::builtin(),
+            store: Store::new(config.profile.user_keyrings),
+            types: Types::builtin(&config.profile),
             users: Users::default(),
-            knobs: Knobs::default(),
+            knobs: Knobs::of(&config.profile),
             tasks: BTreeMap::new(),
             images: BTreeMap::new(),
             next_image: 0,
             namespaces: Namespaces::new(),
+            residents: Residents::default(),
+            numbers: BTreeMap::new(),
             names: Names::default(),
             deaths: BTreeSet::new(),
             deaths_at_once: BTreeSet::new(),
             graveyard: Vec::new(),
+            used_until_the_end: Vec::new(),
             order_is_undefined: false,
             upcalls: config.upcalls,
             constructions: Constructions::default(),
@@ -98,7 +111,9 @@ impl KeyService {
             finished: Vec::new(),
             held: Held::default(),
             effects: Vec::new(),
-        }
+        };
+        service.moves_in(Uid::ROOT);
+        service
     }
 
     /// Carries out one call. Bytes for the caller's buffer are appended to `data`, never
@@ -138,6 +153,12 @@ impl KeyService {
         core::mem::take(&mut self.effects)
     }
 
+    /// Which kernel it behaves like.
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
     /// Whether somebody is called for keys that are not there.
     #[must_use]
     pub const fn upcalls(&self) -> Upcalls {
@@ -150,7 +171,8 @@ impl KeyService {
     #[must_use]
     pub fn has_session(&self, task: TaskId) -> bool {
         let session = self.tasks.get(&task).and_then(|task| task.rings.session);
-        session.is_some_and(|ring| !self.store.get(ring).flags.uid_keyring)
+        let gives_way = self.profile.missing_session == MissingSession::NewToMakeKeys;
+        session.is_some_and(|ring| !(gives_way && self.store.get(ring).flags.uid_keyring))
     }
 
     /// True when this thread has a thread keyring.
@@ -191,11 +213,15 @@ impl KeyService {
         self.order_is_undefined
     }
 
-    /// A call with new ids implies that they have changed.
+    /// A call with new ids implies that they have changed, and any call that its user is
+    /// there.
     pub(crate) fn refresh_ids(&mut self, call: &Call<'_>) {
         let ids = call.caller.ids;
         if self.tasks.get(&call.caller.task).is_some_and(|task| task.ids != ids) {
             self.ids_changed(call.caller.task, ids);
+        }
+        if self.profile.user_keyrings == UserKeyringsLive::WithTheUser {
+            self.task(call);
         }
     }
 }

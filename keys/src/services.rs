@@ -10,7 +10,7 @@
 use alloc::sync::Arc;
 
 use keyshim_abi::caller::{Caller, Gid, Uid};
-use keyshim_abi::{Errno, Perm, Serial};
+use keyshim_abi::{Errno, KeyId, Perm, Request, Serial};
 
 use crate::Now;
 use crate::construction::{Claimant, Wanted};
@@ -76,7 +76,12 @@ impl KeyService {
             Ok(key) => KeyRequest::Found(key),
             Err(Stop::Refused(errno)) => KeyRequest::Refused(errno),
             Err(Stop::Waits(wait)) => {
-                let request = keyshim_abi::Request::SessionToParent;
+                let request = Request::RequestKey {
+                    type_name: Ok(type_name),
+                    description: Ok(description),
+                    callout: callout.map(Ok),
+                    destination: KeyId(0),
+                };
                 self.begin_wait(&call, &request, wait);
                 KeyRequest::Waiting
             }
@@ -85,7 +90,7 @@ impl KeyService {
         request
     }
 
-    fn find_or_make(
+    pub(crate) fn find_or_make(
         &mut self,
         call: &Call<'_>,
         (type_name, description): (&[u8], &[u8]),
@@ -104,7 +109,8 @@ impl KeyService {
 
     /// Searches a keyring, and those nested in it if `recurse`, with the rights of a
     /// caller who possesses it (`keyring_search`). ENOKEY for an unknown type, ENOTDIR,
-    /// EACCES, EKEYREVOKED, EKEYEXPIRED, a stored error; EAGAIN when there is no such key.
+    /// EACCES, EKEYREVOKED, EKEYEXPIRED, a stored error; EAGAIN (or what the
+    /// profile says) when there is no such key.
     /// A key under construction is found like any other.
     pub fn keyring_search(
         &mut self,
@@ -118,6 +124,7 @@ impl KeyService {
         let type_ix = self.types.find(type_name).ok_or(Errno::ENOKEY)?;
         let matcher = Arc::clone(self.types.get(type_ix)).match_preparse(description)?;
         let search = Search {
+            profile: &self.profile,
             store: &self.store,
             now,
             caller,
@@ -128,7 +135,7 @@ impl KeyService {
         };
         match search.below(KeyRef::possessed(ring)) {
             Ok(found) => Ok(self.held_key(found.key)),
-            Err(Miss::Nothing) => Err(Errno::EAGAIN),
+            Err(Miss::Nothing) => Err(self.profile.nothing_found),
             Err(Miss::Because(errno)) => Err(errno),
         }
     }

@@ -8,6 +8,7 @@ use keyshim_abi::Serial;
 
 use crate::entropy::Entropy;
 use crate::key::{Key, KeyIx};
+use crate::profile::{Serials, UserKeyringsLive};
 
 /// Serials are random or chosen by whoever seeds the domain: they are spread already.
 #[derive(Default)]
@@ -30,11 +31,32 @@ impl Hasher for SerialHasher {
 }
 
 /// Where the keys are.
-#[derive(Default)]
 pub(crate) struct Store {
     places: Vec<Option<Key>>,
     free: Vec<KeyIx>,
     by_serial: HashMap<Serial, KeyIx, BuildHasherDefault<SerialHasher>>,
+    /// What is proposed for the next key where serials are given one after the other.
+    next_serial: Serial,
+}
+
+impl Store {
+    /// Without any key yet. The first two serials are root's where it is there always.
+    pub(crate) fn new(user_keyrings: UserKeyringsLive) -> Store {
+        let next_serial = match user_keyrings {
+            UserKeyringsLive::OnDemand => Serial::FIRST,
+            UserKeyringsLive::WithTheUser => Serial::VERY_FIRST,
+        };
+        Store { places: Vec::new(), free: Vec::new(), by_serial: HashMap::default(), next_serial }
+    }
+}
+
+fn random_serial(entropy: &mut dyn Entropy) -> Serial {
+    loop {
+        let raw = (entropy.next_u64() as u32 >> 1) as i32;
+        if let Some(serial) = Serial::new(raw).filter(|&serial| serial >= Serial::FIRST) {
+            return serial;
+        }
+    }
 }
 
 impl Store {
@@ -59,17 +81,16 @@ impl Store {
         (self.get(ix).usage > 0).then_some(ix)
     }
 
-    /// A serial that no key has: random, or the next free one (`key_alloc_serial`).
-    pub(crate) fn free_serial(&self, entropy: &mut dyn Entropy) -> Serial {
-        let mut serial = loop {
-            let raw = (entropy.next_u64() as u32 >> 1) as i32;
-            if let Some(serial) = Serial::new(raw).filter(|&serial| serial >= Serial::FIRST) {
-                break serial;
-            }
+    /// A serial that no key has: that proposal, or the next free one (`key_alloc_serial`).
+    pub(crate) fn free_serial(&mut self, serials: Serials, entropy: &mut dyn Entropy) -> Serial {
+        let mut serial = match serials {
+            Serials::Random => random_serial(entropy),
+            Serials::Sequential => self.next_serial,
         };
         while self.by_serial.contains_key(&serial) {
             serial = serial.next();
         }
+        self.next_serial = serial.next();
         serial
     }
 

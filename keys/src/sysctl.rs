@@ -73,7 +73,8 @@ mod tests {
     /// The value after a write of these pieces, and what the write gave; 7 before.
     fn write(knob: Knob, pieces: &[&[u8]]) -> (u32, Result<usize, Errno>) {
         let entropy = Box::new(SeededEntropy::new(1));
-        let mut service = KeyService::new(Config { entropy, upcalls: crate::Upcalls::Off });
+        let (upcalls, profile) = (crate::Upcalls::Off, crate::Profile::LINUX_6);
+        let mut service = KeyService::new(Config { entropy, upcalls, profile });
         service.knob_write(knob, b"7").unwrap();
         let taken = service.knob_write(knob, &pieces.concat());
         (service.knobs.get(knob), taken)

@@ -5,19 +5,22 @@ use keyshim_abi::caller::{Ids, TaskId};
 use keyshim_abi::uapi::reqkey_default;
 
 use crate::TaskEvent;
-use crate::create::NewKey;
 use crate::effect::UpcallId;
 use crate::key::KeyIx;
-use crate::key_type::TypeIx;
-use crate::process_keys::{Image, ImageIx, Subscriptions, TASK_KEYRING_PERM, Task};
+use crate::process_keys::{Image, ImageIx, Numbers, Subscriptions, Task};
 use crate::quota::Charge;
 use crate::service::KeyService;
+use crate::task_keyrings::{TaskKeyring, Whose};
 
 impl KeyService {
     pub(crate) fn apply(&mut self, event: TaskEvent) {
         match event {
+            TaskEvent::Numbered { task, pid, tid } => {
+                self.numbers.insert(task, Numbers { pid, tid });
+            }
             TaskEvent::Appeared { task, ids } => {
-                self.tasks.entry(task).or_insert_with(|| Task::new(ids));
+                self.take_up(task, ids);
+                self.process_keyring_at_once(task);
             }
             TaskEvent::Forked { parent, child } => self.forked(parent, child),
             TaskEvent::ThreadStarted { parent, child } => self.thread_started(parent, child),
@@ -33,7 +36,11 @@ impl KeyService {
     /// A process keeps the session and what it was told about requests.
     fn forked(&mut self, parent: TaskId, child: TaskId) {
         let Some(maker) = self.tasks.get(&parent).copied() else { return };
-        self.add_task(child, Task { rings: maker.rings.inherited(), ..maker });
+        if self.add_task(child, Task { rings: maker.rings.inherited(), ..maker })
+            && maker.rings.process.is_some()
+        {
+            self.process_keyring_at_once(child);
+        }
     }
 
     /// A helper begins as a kernel thread that executes a program: with a session of its
@@ -55,7 +62,8 @@ impl KeyService {
     /// at once if its maker has one.
     fn thread_started(&mut self, parent: TaskId, child: TaskId) {
         let Some(maker) = self.tasks.get(&parent).copied() else { return };
-        let thread = maker.rings.thread.and_then(|of_maker| self.twin(&maker, of_maker));
+        let of_maker = maker.rings.thread.filter(|_| self.profile.thread_keyring_begets);
+        let thread = of_maker.and_then(|of_maker| self.twin(child, &maker, of_maker));
         let rings = Subscriptions { thread: None, ..maker.rings };
         self.add_task(child, Task { rings, ..maker });
         match (thread, self.tasks.get_mut(&child)) {
@@ -69,24 +77,18 @@ impl KeyService {
 
     /// An empty thread keyring beside the maker's. A ring that may overrun its quota
     /// is never refused.
-    fn twin(&mut self, maker: &Task, of_maker: KeyIx) -> Option<KeyIx> {
+    fn twin(&mut self, task: TaskId, maker: &Task, of_maker: KeyIx) -> Option<KeyIx> {
         let namespace = self.store.get(of_maker).namespace;
-        self.allocate_keyring(&NewKey {
-            key_type: TypeIx::KEYRING,
-            description: b"_tid",
-            uid: maker.ids.uid,
-            gid: maker.ids.gid,
-            perm: TASK_KEYRING_PERM,
-            charge: Charge::Overrun,
-            namespace,
-        })
-        .ok()
+        let whose = Whose { task, ids: maker.ids, namespace };
+        self.new_task_keyring(whose, TaskKeyring::Thread, Charge::Overrun).ok()
     }
 
-    fn add_task(&mut self, id: TaskId, task: Task) {
+    /// False if it is there already.
+    fn add_task(&mut self, id: TaskId, task: Task) -> bool {
         if self.tasks.contains_key(&id) {
-            return;
+            return false;
         }
+        self.moves_in(task.ids.uid);
         for ring in task.rings.each() {
             self.hold(ring);
         }
@@ -94,26 +96,38 @@ impl KeyService {
             image.users += 1;
         }
         self.tasks.insert(id, task);
+        true
     }
 
     /// Thread and process keyrings go, the session stays; but the new program's file
-    /// was opened with the credentials of before and keeps all three alive.
+    /// was opened with the credentials of before and keeps all three alive, where files
+    /// have credentials.
     fn execed(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id).copied() else { return };
+        if let Some(numbers) = self.numbers.get_mut(&id) {
+            numbers.tid = numbers.pid;
+        }
+        let image = self.profile.programs_keep_keyrings.then(|| self.new_image(&task));
+        if let Some(record) = self.tasks.get_mut(&id) {
+            record.rings = task.rings.inherited();
+            record.image = image;
+        }
+        for ring in [task.rings.thread, task.rings.process].into_iter().flatten() {
+            self.put(ring);
+        }
+        self.leave_image(task.image);
+        self.process_keyring_at_once(id);
+    }
+
+    /// What the file of a new program keeps.
+    fn new_image(&mut self, task: &Task) -> ImageIx {
         for ring in task.rings.each() {
             self.hold(ring);
         }
         let image = ImageIx(self.next_image);
         self.next_image += 1;
         self.images.insert(image, Image { users: 1, rings: task.rings });
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.rings = task.rings.inherited();
-            task.image = Some(image);
-        }
-        for ring in [task.rings.thread, task.rings.process].into_iter().flatten() {
-            self.put(ring);
-        }
-        self.leave_image(task.image);
+        image
     }
 
     fn leave_image(&mut self, image: Option<ImageIx>) {
@@ -132,10 +146,12 @@ impl KeyService {
 
     fn exited(&mut self, id: TaskId) {
         self.interrupt_task(id);
+        self.numbers.remove(&id);
         let Some(task) = self.tasks.remove(&id) else { return };
         for ring in task.rings.each() {
             self.put(ring);
         }
         self.leave_image(task.image);
+        self.moves_out(task.ids.uid);
     }
 }

@@ -36,7 +36,8 @@ pub enum Standing {
 pub struct View {
     /// Its serial.
     pub serial: Serial,
-    /// What the caller may do, in bits of [`Need`]; READ includes what a possessor may.
+    /// What the caller may do, in bits of [`Need`]; READ includes what a possessor may, or
+    /// who finds it where nobody possesses.
     pub rights: u8,
     /// What is wrong with it, which no right is needed to learn.
     pub standing: Standing,
@@ -82,10 +83,10 @@ impl KeyService {
         let call = Call::new(now, CallId(u64::MAX), caller);
         self.refresh_ids(&call);
         let ix = self.store.find(serial).ok_or(Errno::ENOKEY)?;
-        let possessed = self.own_reference(&call, ix).possessed;
+        let reference = self.own_reference(&call, ix);
         let key = self.store.get(ix);
-        let mut rights = permission::granted(key, possessed, caller);
-        if possessed {
+        let mut rights = permission::granted(key, reference.possessed, caller);
+        if self.may_read(&call, reference) {
             rights |= Need::Read as u8;
         }
         let is_viewable = rights & Need::View as u8 != 0;

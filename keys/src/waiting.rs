@@ -35,7 +35,19 @@ enum Until {
     /// The key is the answer of a request.
     Requested(Claimant),
     /// The call begins anew: its request as a frame, and the keys it has waited for.
-    Again { request: Zeroizing<Vec<u8>>, resolved: Vec<KeyRef> },
+    Again { request: Zeroizing<Vec<u8>>, resolved: Vec<KeyRef>, claimant: Claimant },
+}
+
+impl Until {
+    fn again(request: &Request<'_>, resolved: Vec<KeyRef>, claimant: Claimant) -> Until {
+        Until::Again { request: as_frame(request), resolved, claimant }
+    }
+
+    const fn claimant(&self) -> Claimant {
+        match *self {
+            Until::Requested(claimant) | Until::Again { claimant, .. } => claimant,
+        }
+    }
 }
 
 /// Who waits, by key in the order of arrival, by call and by task.
@@ -105,8 +117,9 @@ impl KeyService {
             Wait::Lookup(found) => {
                 let mut resolved = call.resolved.to_vec();
                 resolved.push(found);
-                (found.key, Until::Again { request: as_frame(request), resolved })
+                (found.key, Until::again(request, resolved, Claimant::Caller))
             }
+            Wait::Elsewhere(key, claimant) => (key, Until::again(request, Vec::new(), claimant)),
         };
         self.hold(key);
         self.waiters.add(key, Waiter { call: call.id, who, until });
@@ -116,7 +129,7 @@ impl KeyService {
     /// which hides why it has no key, ENOKEY. False when the call does not wait or
     /// cannot be interrupted: whoever caused an upcall waits for its end.
     pub fn cancel(&mut self, now: Now, call: CallId) -> bool {
-        let cancelled = self.interrupt(call);
+        let cancelled = self.profile.waits_are_interruptible && self.interrupt(call);
         self.settle(now);
         cancelled
     }
@@ -126,17 +139,18 @@ impl KeyService {
     pub fn is_interruptible(&self, call: CallId) -> bool {
         let place = self.waiters.by_call.get(&call);
         let waiter = place.and_then(|place| self.waiters.queue.get(place));
-        waiter.is_some_and(|waiter| !matches!(waiter.until, Until::Requested(Claimant::Service)))
+        let is_callers = waiter.is_some_and(|waiter| waiter.until.claimant() == Claimant::Caller);
+        self.profile.waits_are_interruptible && is_callers
     }
 
     fn interrupt(&mut self, call: CallId) -> bool {
         let Some((key, waiter)) = self.waiters.take(call) else { return false };
+        if waiter.until.claimant() == Claimant::Service {
+            self.waiters.add(key, waiter);
+            return false;
+        }
         let errno = match waiter.until {
-            Until::Requested(Claimant::Service) => {
-                self.waiters.add(key, waiter);
-                return false;
-            }
-            Until::Requested(Claimant::Caller) => Errno::EINTR,
+            Until::Requested(_) => Errno::EINTR,
             Until::Again { ref request, .. } => match request_of(request) {
                 Some(Request::Read { .. }) => Errno::ENOKEY,
                 _ => Errno::EINTR,
@@ -172,7 +186,11 @@ impl KeyService {
                 let result = self.state(now, key).map(|()| key);
                 self.hand_over(waiter.call, claimant, result);
             }
-            Until::Again { request, resolved } => {
+            Until::Again { request, claimant: Claimant::Service, .. } => {
+                let caller = waiter.who.caller();
+                self.request_again(&Call::new(now, waiter.call, &caller), &request);
+            }
+            Until::Again { request, resolved, .. } => {
                 // Only a request that no caller of Linux can make is too long to keep.
                 let Some(request) = request_of(&request) else {
                     return self.reply(waiter.call, Err(Errno::EINVAL), Zeroizing::default());
@@ -187,6 +205,22 @@ impl KeyService {
                 }
             }
         }
+    }
+
+    /// A service's request from its beginning.
+    fn request_again(&mut self, call: &Call<'_>, request: &[u8]) {
+        let wanted = request_of(request);
+        let Some(request @ Request::RequestKey { type_name, description, callout, .. }) = wanted
+        else {
+            return;
+        };
+        let what = (type_name.unwrap_or_default(), description.unwrap_or_default());
+        let key = match self.find_or_make(call, what, callout.and_then(Result::ok)) {
+            Ok(key) => Ok(key),
+            Err(Stop::Refused(errno)) => Err(errno),
+            Err(Stop::Waits(wait)) => return self.begin_wait(call, &request, wait),
+        };
+        self.effects.push(Effect::Requested { call: call.id, key });
     }
 
     /// Answers a request that waited.

@@ -18,6 +18,8 @@ mod key_types;
 mod namespaces;
 #[path = "service/negative.rs"]
 mod negative;
+#[path = "service/profile.rs"]
+mod profile;
 #[path = "service/scale.rs"]
 mod scale;
 #[path = "service/services.rs"]

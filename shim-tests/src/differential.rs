@@ -28,6 +28,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use keyshim_keys::Profile;
 
 use crate::model::Tasks;
 use crate::script;
@@ -103,6 +104,7 @@ pub fn record(seed: u64, steps: usize, abilities: Abilities, actor: &Path) -> Re
     let world = ActorWorld::new(Road::Kernel, actor, "r")?;
     let mut run = Run::begin(world, flavour.start)?;
     let mut history = History {
+        profile: Profile::default(),
         start: flavour.start,
         needs_big_key: flavour.big_key_percent > 0,
         needs_dns_resolver: false,

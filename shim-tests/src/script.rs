@@ -3,6 +3,7 @@
 //! ```text
 //! # A comment: what Linux does, and why.
 //! start bare                            no session keyrings to begin with
+//! profile linux-2.6.10                  another kernel than Linux 6; `quirks` after it: with its bugs
 //! needs big_key                         a type that not every kernel has
 //! needs upcalls                         helpers are called
 //! k = add_key user "x" "payload" @s     actor `a`, when no other is named
@@ -26,6 +27,8 @@
 //! keyring's `[k1 k2]`, or the text of DESCRIBE.
 
 use anyhow::{Context, Result, bail};
+
+use keyshim_keys::Profile;
 
 use crate::step::{Action, Arg, Call, History, IdArg, KeyArg, Start, Step, Text, Which};
 use crate::trace::{ROOM_DEFAULT, filler};
@@ -64,12 +67,25 @@ pub fn parse(text: &str) -> Result<History> {
             history.needs_upcalls = true;
             continue;
         }
+        if let Some(words) = line.strip_prefix("profile ") {
+            history.profile = profile(words).with_context(|| line.to_owned())?;
+            continue;
+        }
         let here = || format!("line {}: {line}", index + 1);
         for line in repeated(line).with_context(here)? {
             history.steps.push(step(&line).with_context(here)?);
         }
     }
     Ok(history)
+}
+
+fn profile(words: &str) -> Result<Profile> {
+    let (name, quirks) = match words.split_once(' ') {
+        None => (words, false),
+        Some((name, "quirks")) => (name, true),
+        Some(_) => bail!("profile NAME, or profile NAME quirks"),
+    };
+    Profile::named(name, quirks).context("there is no such profile")
 }
 
 /// The lines that `times N` stands for, `%` being the number of each; or the line.
@@ -231,6 +247,7 @@ mod tests {
     #[test]
     fn a_history_survives_being_printed() {
         let text = "start bare\n\
+            profile linux-2.6.10\n\
             a: k = add_key user \"a b\\x00\\\"\" filler:100 @s -> k\n\
             b: read k room:3 -> EACCES or 5 bytes\n\
             a: chown k $1 -1\n\
@@ -242,6 +259,7 @@ mod tests {
             a: request_key user null bad -8\n";
         let once = print(&parse(text).unwrap());
         assert_eq!(print(&parse(&once).unwrap()), once);
+        assert!(once.contains("\nprofile linux-2.6.10\n"));
         assert!(once.contains("b: read k room:3 -> EACCES or 5 bytes"));
         assert!(once.contains("add_key user \"a b\\x00\\\"\" filler:100 @s -> k"));
     }

@@ -1,5 +1,7 @@
 //! One line of a history: who does what, and what it should give.
 
+use keyshim_keys::Profile;
+
 use crate::verb::Verb;
 
 /// A key as a history names it.
@@ -147,6 +149,8 @@ pub enum Start {
 pub struct History {
     /// How it begins.
     pub start: Start,
+    /// Which kernel it is about; none but Linux 6 is there to be asked.
+    pub profile: Profile,
     /// True when it uses the type `big_key`, which not every kernel has.
     pub needs_big_key: bool,
     /// True when it uses the type `dns_resolver`, which not every kernel has.

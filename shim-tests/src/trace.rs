@@ -23,6 +23,8 @@ pub use show::{filler, filler_len};
 pub const ROOM_DEFAULT: u32 = 1024;
 /// How many users a history may have.
 pub const USERS_MAX: u32 = 9;
+/// A smaller number in a text is a count rather than a serial: old kernels begin with 3.
+const SERIAL_IN_TEXT_MIN: u32 = 1000;
 
 struct Name {
     label: String,
@@ -313,8 +315,10 @@ impl Naming {
                 continue;
             }
             match digits.parse::<u32>() {
+                // What the kernel calls the keyrings of threads and processes.
+                Ok(_) if is_of_a_task(&out) => out.push('N'),
                 Ok(id) if self.is_own(id) => out.push_str(&format!("${}", id - self.base)),
-                Ok(id) if self.label(id as i32).is_some() => {
+                Ok(id) if id >= SERIAL_IN_TEXT_MIN && self.label(id as i32).is_some() => {
                     out.push_str(self.label(id as i32).unwrap_or_default());
                 }
                 _ => out.push_str(&digits),
@@ -329,6 +333,12 @@ impl Naming {
     fn is_own(&self, id: u32) -> bool {
         (1..=USERS_MAX).contains(&id.wrapping_sub(self.base))
     }
+}
+
+/// True for the beginning of a name that old kernels give with a number of `/proc`.
+fn is_of_a_task(text: &str) -> bool {
+    let is_user_session = text.ends_with("_uid_ses.");
+    ["_tid.", "_pid.", "_ses."].iter().any(|name| text.ends_with(name)) && !is_user_session
 }
 
 /// The type and description that a call names, the type being that argument.

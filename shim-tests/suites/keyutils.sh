@@ -10,7 +10,7 @@
 #             afterwards whatever happens; a call that slips through fails
 #   -m REGEX  only the tests whose name matches
 #   -j N      so many tests at a time (default 4; on the real kernel always 1)
-#   -t SECONDS  limit for one test (default 180)
+#   -t SECONDS  limit for one test, against those that hang (default 900)
 #
 # Needs keyutils, dpkg-dev, lsb-release, file, and apt-get to fetch the sources.
 # The tests are upstream's: Debian's patch skips its four move tests wherever
@@ -19,7 +19,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/debian.sh"
 
-jobs_max=4 limit_s=180 poison=no
+jobs_max=4 limit_s=900 poison=no
 quotas=/proc/sys/kernel/keys
 
 own_option() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use keyshim_keys::Profile;
 use keyshim_tests::script;
 use keyshim_tests::step::{History, Start};
 use keyshim_tests::workload::Abilities;
@@ -39,6 +40,7 @@ fn main() -> Result<()> {
         let (one, two) = (history.clone(), history.clone());
         trials.push(Trial::test(format!("core::{name}"), move || in_core(&one)));
         let off = kernel_off.is_some()
+            || history.profile != Profile::default()
             || (history.start == Start::Bare && !abilities.bare)
             || (history.needs_big_key && !abilities.big_key)
             || (history.needs_dns_resolver && !has_dns_resolver)
@@ -123,13 +125,13 @@ fn as_root(road: fn() -> Result<Road>) -> Result<Road> {
 
 fn in_core(history: &History) -> Result<(), Failed> {
     let second = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let world = CoreWorld::new(1, "r", second as i64, 1_000_000);
+    let world = CoreWorld::profiled(1, "r", (second as i64, 1_000_000), history.profile);
     Ok(check(world, history).map(drop)?)
 }
 
 fn on_road(history: &History, road: &Road) -> Result<(), Failed> {
     let actor = Path::new(env!("CARGO_BIN_EXE_keyshim-actor"));
-    let world = ActorWorld::new(road.clone(), actor, "r")?;
+    let world = ActorWorld::profiled(road.clone(), actor, "r", &history.profile)?;
     Ok(check(world, history).map(drop)?)
 }
 

@@ -1,12 +1,13 @@
 //! The core alone, from a seed: thousands of steps a second, the clock jumping, and
 //! after each step the invariants that `KeyService::audit` knows.
 //!
-//! `cargo sim -- SEED` replays one seed and prints its steps. `KEYSHIM_SIMULATIONS`
-//! chooses how many seeds run otherwise.
+//! `cargo sim -- SEED [PROFILE]` replays one seed and prints its steps.
+//! `KEYSHIM_SIMULATIONS` chooses how many seeds run otherwise, of each profile.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use keyshim_keys::Profile;
 use keyshim_tests::script;
 use keyshim_tests::step::Action;
 use keyshim_tests::workload::{Abilities, Workload};
@@ -24,7 +25,9 @@ const START_SECOND: i64 = 1_795_000_000;
 
 fn main() -> Result<ExitCode> {
     if let Some(seed) = std::env::args().nth(1).and_then(|word| word.parse().ok()) {
-        simulate(seed, true)?;
+        let name = std::env::args().nth(2).unwrap_or_else(|| Profile::default().name.to_owned());
+        let profile = Profile::named(&name, false).context("there is no such profile")?;
+        simulate(seed, &profile, true)?;
         println!("seed {seed}: {STEPS} steps, every invariant held");
         return Ok(ExitCode::SUCCESS);
     }
@@ -33,12 +36,14 @@ fn main() -> Result<ExitCode> {
         Err(_) => 200,
     };
     let share = count.div_ceil(4);
-    let trials = (0..4)
-        .map(|part| {
+    let parts = (0..4).flat_map(|part| Profile::ALL.map(|[profile, _]| (part, profile)));
+    let trials = parts
+        .map(|(part, profile)| {
             let seeds = part * share..(part + 1) * share;
-            Trial::test(format!("seeds_{}_to_{}", seeds.start, seeds.end - 1), move || {
+            let name = format!("{}::seeds_{}_to_{}", profile.name, seeds.start, seeds.end - 1);
+            Trial::test(name, move || {
                 for seed in seeds {
-                    simulate(seed, false)?;
+                    simulate(seed, &profile, false)?;
                 }
                 Ok(())
             })
@@ -48,18 +53,18 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Runs a seed twice: whatever went in the same must come out the same.
-fn simulate(seed: u64, aloud: bool) -> Result<()> {
-    let once = one(seed, aloud)?;
-    if once != one(seed, false)? {
+fn simulate(seed: u64, profile: &Profile, aloud: bool) -> Result<()> {
+    let once = one(seed, profile, aloud)?;
+    if once != one(seed, profile, false)? {
         bail!("seed {seed}: the same history gave other answers the second time");
     }
     Ok(())
 }
 
-fn one(seed: u64, aloud: bool) -> Result<Vec<String>> {
+fn one(seed: u64, profile: &Profile, aloud: bool) -> Result<Vec<String>> {
     let mut clock = ChaCha8Rng::seed_from_u64(seed ^ 0x0063_6c6f_636b);
     let mut workload = Workload::new(seed, Abilities { bare: true, big_key: true, upcalls: true })?;
-    let world = CoreWorld::new(seed, "r", START_SECOND, 1_000_000);
+    let world = CoreWorld::profiled(seed, "r", (START_SECOND, 1_000_000), *profile);
     let mut run = Run::begin(world, workload.flavour().start)?;
     let mut answers = Vec::new();
     for index in 0..STEPS {
@@ -75,7 +80,8 @@ fn one(seed: u64, aloud: bool) -> Result<Vec<String>> {
             println!("        {}", seen.text);
         }
         run.world.service().audit().map_err(|violation| {
-            anyhow::anyhow!("seed {seed}, step {index}, {}: {violation:?}", script::line(&step))
+            let (name, line) = (profile.name, script::line(&step));
+            anyhow::anyhow!("{name}, seed {seed}, step {index}, {line}: {violation:?}")
         })?;
         workload.learn(&step, &seen, run.naming())?;
         answers.push(seen.text);

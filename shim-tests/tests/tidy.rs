@@ -10,6 +10,8 @@
 mod markdown;
 #[path = "tidy/operations.rs"]
 mod operations;
+#[path = "tidy/profiles.rs"]
+mod profiles;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/tree.rs"]
@@ -30,6 +32,7 @@ const UNSAFE_FILES: &[&str] = &[
     "broker/src/supervisor/notify.rs",
     "broker/src/supervisor/trial.rs",
     "broker/src/sys.rs",
+    "broker/src/upcall/child.rs",
     "broker/src/upcall/spawn.rs",
     "preload/benches/guest.rs",
     "preload/src/autostart.rs",
@@ -156,6 +159,11 @@ fn every_operation_has_a_script() {
 #[test]
 fn every_operation_has_its_row_in_compatibility() {
     nothing("rows of docs/COMPATIBILITY.md", operations::wrong_rows());
+}
+
+#[test]
+fn every_point_of_a_profile_is_explained() {
+    nothing("rows of docs/PROFILES.md", profiles::wrong_rows());
 }
 
 #[test]

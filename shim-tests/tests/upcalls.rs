@@ -4,6 +4,8 @@
 
 #[path = "upcalls/conduct.rs"]
 mod conduct;
+#[path = "upcalls/roads.rs"]
+mod roads;
 #[path = "upcalls/waiting.rs"]
 mod waiting;
 
@@ -27,7 +29,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::from_args();
     let mut trials = conduct::trials();
     trials.extend(waiting::trials());
-    let unfit = if !nix::unistd::geteuid().is_root() {
+    let is_root = nix::unistd::geteuid().is_root();
+    trials.extend(roads::trials(is_root));
+    let unfit = if !is_root {
         Some("not root: it writes a rule for the kernel's helper")
     } else if !Path::new(REQUEST_KEY).exists() {
         Some("there is no /sbin/request-key (package keyutils)")

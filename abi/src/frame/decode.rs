@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
             0 if len == self.0.len() as u64 => Ok(Payload::Carried(core::mem::take(&mut self.0))),
             1 => Ok(Payload::Omitted(len)),
             2 => Ok(Payload::Unreadable(len)),
+            3 => Ok(Payload::Absent(len)),
             _ => Err(Malformed),
         }
     }
@@ -181,6 +182,7 @@ fn decode_keyctl<'a>(operation: u8, r: &mut Reader<'a>) -> Result<Request<'a>, M
             let (key, keyring) = (r.id()?, r.id()?);
             Request::Instantiate { key, payload: r.payload()?, keyring }
         }
+        13 => Request::Negate { key: r.id()?, timeout_s: r.u32()?, keyring: r.id()? },
         14 => Request::SetReqkeyKeyring { default: r.u32()? as i32 },
         15 => Request::SetTimeout { key: r.id()?, timeout_s: r.u32()? },
         16 => Request::AssumeAuthority { key: r.id()? },
@@ -188,6 +190,10 @@ fn decode_keyctl<'a>(operation: u8, r: &mut Reader<'a>) -> Result<Request<'a>, M
         18 => Request::SessionToParent,
         19 => {
             Request::Reject { key: r.id()?, timeout_s: r.u32()?, error: r.u32()?, keyring: r.id()? }
+        }
+        20 => {
+            let (key, keyring) = (r.id()?, r.id()?);
+            Request::InstantiateIov { key, payload: r.payload()?, keyring }
         }
         21 => Request::Invalidate { key: r.id()? },
         22 => Request::GetPersistent { uid: r.u32()?, keyring: r.id()? },

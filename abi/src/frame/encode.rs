@@ -75,6 +75,7 @@ impl<'b> Writer<'b> {
             Payload::Carried(_) => 0,
             Payload::Omitted(_) => 1,
             Payload::Unreadable(_) => 2,
+            Payload::Absent(_) => 3,
         })?;
         self.u64(payload.len())
     }
@@ -172,6 +173,12 @@ fn encode_request<'a>(request: &Request<'a>, w: &mut Writer<'_>) -> Result<&'a [
             w.id(keyring)?;
             return encode_payload(payload, w);
         }
+        Request::InstantiateIov { key, payload, keyring } => {
+            w.u8(keyctl(20))?;
+            w.id(key)?;
+            w.id(keyring)?;
+            return encode_payload(payload, w);
+        }
         Request::JoinSessionKeyring { name } => {
             w.u8(keyctl(1))?;
             w.optional(name)?;
@@ -198,7 +205,7 @@ fn encode_payload<'a>(payload: Payload<'a>, w: &mut Writer<'_>) -> Result<&'a [u
     w.payload(payload)?;
     Ok(match payload {
         Payload::Carried(bytes) => bytes,
-        Payload::Omitted(_) | Payload::Unreadable(_) => &[],
+        Payload::Omitted(_) | Payload::Unreadable(_) | Payload::Absent(_) => &[],
     })
 }
 
@@ -224,6 +231,9 @@ fn encode_plain(request: &Request<'_>, w: &mut Writer<'_>) -> Result<(), NoRoom>
         Request::Read { key, room } => {
             numbers(11, &[raw(key)])?;
             w.room(room)
+        }
+        Request::Negate { key, timeout_s, keyring } => {
+            numbers(13, &[raw(key), timeout_s, raw(keyring)])
         }
         Request::SetReqkeyKeyring { default } => numbers(14, &[default as u32]),
         Request::SetTimeout { key, timeout_s } => numbers(15, &[raw(key), timeout_s]),

@@ -12,6 +12,7 @@ pub(crate) enum OwnedPayload {
     Carried(Vec<u8>),
     Omitted(u64),
     Unreadable(u64),
+    Absent(u64),
 }
 
 /// A request that owns what it points to.
@@ -22,6 +23,7 @@ pub(crate) enum Owned {
     Update(KeyId, OwnedPayload),
     Search(KeyId, Text, Text, KeyId),
     Instantiate(KeyId, OwnedPayload, KeyId),
+    InstantiateIov(KeyId, OwnedPayload, KeyId),
     Restrict(KeyId, Option<Text>, Option<Text>),
     Numbers(Request<'static>),
 }
@@ -35,6 +37,7 @@ fn lend_payload(payload: &OwnedPayload) -> Payload<'_> {
         OwnedPayload::Carried(bytes) => Payload::Carried(bytes),
         OwnedPayload::Omitted(len) => Payload::Omitted(*len),
         OwnedPayload::Unreadable(len) => Payload::Unreadable(*len),
+        OwnedPayload::Absent(len) => Payload::Absent(*len),
     }
 }
 
@@ -70,6 +73,11 @@ impl Owned {
                 payload: lend_payload(payload),
                 keyring: *keyring,
             },
+            Owned::InstantiateIov(key, payload, keyring) => Request::InstantiateIov {
+                key: *key,
+                payload: lend_payload(payload),
+                keyring: *keyring,
+            },
             Owned::Restrict(keyring, type_name, restriction) => Request::RestrictKeyring {
                 keyring: *keyring,
                 type_name: type_name.as_ref().map(lend),
@@ -99,7 +107,10 @@ fn optional(memory: &Memory, address: u64, buffer_len: u64) -> Option<Text> {
 
 fn payload(memory: &Memory, address: u64, len: u64) -> OwnedPayload {
     if !memory.readable(address, len) {
-        return OwnedPayload::Unreadable(len);
+        return match address {
+            0 => OwnedPayload::Absent(len),
+            _ => OwnedPayload::Unreadable(len),
+        };
     }
     let bytes = (0..len).map(|at| memory.byte(address + at).expect("it is readable"));
     OwnedPayload::Carried(bytes.collect())
@@ -173,7 +184,7 @@ fn instantiate_iov([_, a, b, c, d]: [u64; 5], memory: &Memory) -> Result<Owned, 
         ),
         false => OwnedPayload::Unreadable(total as u64),
     };
-    Ok(Owned::Instantiate(KeyId(a as i32), payload, KeyId(d as i32)))
+    Ok(Owned::InstantiateIov(KeyId(a as i32), payload, KeyId(d as i32)))
 }
 
 pub(crate) fn request(call: &RawCall, memory: &Memory) -> Result<Owned, Errno> {
@@ -219,7 +230,7 @@ fn numbers(operation: u32, [a, b, c, d]: [u64; 4]) -> Request<'static> {
         op::LINK => Request::Link { key, keyring: id(b) },
         op::UNLINK => Request::Unlink { key, keyring: id(b) },
         op::READ => Request::Read { key, room },
-        op::NEGATE => Request::Reject { key, timeout_s: b as u32, error: 126, keyring: id(c) },
+        op::NEGATE => Request::Negate { key, timeout_s: b as u32, keyring: id(c) },
         op::SET_REQKEY_KEYRING => Request::SetReqkeyKeyring { default: a as i32 },
         op::SET_TIMEOUT => Request::SetTimeout { key, timeout_s: b as u32 },
         op::ASSUME_AUTHORITY => Request::AssumeAuthority { key },

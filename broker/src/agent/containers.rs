@@ -16,16 +16,14 @@ use super::doors::{DoorFile, Doors};
 use super::name::Name;
 use super::reception::Arrival;
 use super::session;
-use keyshim_keys::Upcalls;
-
 use crate::connections::Limits;
-use crate::domain::Domain;
+use crate::domain::{Beginning, Domain};
 use crate::fault::{CutOff, Fault};
 use crate::housekeeping::Notes;
 use crate::server::{self, Admission, Lifetime, Rules, Server};
 use crate::supervisor::{Listener, Supervisor, notify::Installed};
-use crate::upcall::{Calling, Surroundings};
-use crate::{host, proc, procfiles};
+use crate::upcall::Surroundings;
+use crate::{proc, procfiles};
 
 /// Listeners at any one time. Each has a thread of its own: a program whose memory
 /// cannot be read at once, because it answers for its own page faults, then holds up
@@ -61,25 +59,25 @@ pub(crate) struct Containers {
     stop: EventFd,
     bell: Sender<()>,
     to_close: Sender<Vec<OwnedFd>>,
-    calling: Option<Calling>,
+    beginning: Beginning,
     table: Mutex<Table>,
 }
 
 impl Containers {
     /// None yet. `bell` rings when a domain wants housekeeping, `to_close` takes
-    /// descriptors of strangers, `calling` says how keys are made that are requested.
+    /// descriptors of strangers, `beginning` says how domains begin.
     pub(crate) fn new(
         doors: Option<Doors>,
         bell: Sender<()>,
         to_close: Sender<Vec<OwnedFd>>,
-        calling: Option<Calling>,
+        beginning: Beginning,
     ) -> Result<Containers, Fault> {
         let broken = || Fault::system("cannot make an epoll", "raise the limit of open files");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(broken())?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(broken())?;
         epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP)).map_err(broken())?;
         let table = Mutex::new(Table { doors, ..Table::default() });
-        Ok(Containers { epoll, stop, bell, to_close, calling, table })
+        Ok(Containers { epoll, stop, bell, to_close, beginning, table })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -135,15 +133,15 @@ impl Containers {
     }
 
     fn found(&self, number: u64, door: Option<(OwnedFd, DoorFile)>) -> Result<Entry, Fault> {
-        let upcalls = if self.calling.is_some() { Upcalls::On } else { Upcalls::Off };
-        let domain = Domain::new(host::entropy(None), upcalls)?;
+        let domain = Domain::new(&self.beginning)?;
         let (socket, door) = door.unzip();
+        let calling = self.beginning.calling.clone();
         let rules = Rules {
             admission: Admission::Anyone,
             limits: Limits { total_max: LOOKERS_MAX, per_user_max: LOOKERS_MAX },
             lifetime: Lifetime::UntilStopped,
             over: None,
-            helpers: self.calling.clone().map(|calling| (calling, Surroundings::none())),
+            helpers: calling.map(|calling| (calling, Surroundings::none())),
         };
         let notes = Notes::with_bell(self.bell.clone());
         let doors = socket.into_iter().collect();
@@ -251,7 +249,7 @@ mod tests {
 
     fn containers(doors: &Path) -> Containers {
         let doors = Doors::open(doors).unwrap();
-        Containers::new(Some(doors), bounded(1).0, bounded(1).0, None).unwrap()
+        Containers::new(Some(doors), bounded(1).0, bounded(1).0, Beginning::plain(None)).unwrap()
     }
 
     fn name(id: &str, shared: Option<&str>) -> Name {

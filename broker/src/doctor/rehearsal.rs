@@ -5,8 +5,6 @@ use std::process::{Child, Command, Stdio};
 
 use keyshim_abi::gate::GATES;
 
-use keyshim_keys::Upcalls;
-
 use crate::address::Address;
 use crate::connections::Limits;
 use crate::domain::Domain;
@@ -48,8 +46,7 @@ pub(super) fn rehearse(library: Option<&Library>, traps: bool) -> Result<Rehears
         over: None,
         helpers: None,
     };
-    let running =
-        Server::start(Domain::new(host::entropy(None), Upcalls::Off)?, vec![door], rules)?;
+    let running = Server::start(Domain::plain(None)?, vec![door], rules)?;
     let ways = match (library.is_some(), traps) {
         (true, true) => BOTH_WAYS,
         (true, false) => BY_LIBC,

@@ -9,6 +9,9 @@ use super::{How, Where, broken, print_json};
 use crate::client::Client;
 use crate::fault::Fault;
 
+/// Letters that say what holds of a key, in the kernels of today.
+const FLAGS_LEN: usize = 7;
+
 /// One line of `/proc/keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Listed {
@@ -54,12 +57,14 @@ pub(crate) fn trouble(key: &Listed) -> Option<&'static str> {
 }
 
 /// The description without what the type has to say after it: `: 3` bytes, `: empty`.
-/// A key without payload shows its description only.
+/// A key without payload shows its description only, but for old kernels, which have no
+/// seventh flag.
 pub(crate) fn bare_description(key: &Listed) -> &str {
     let is_positive = key.flags.starts_with('I') && !key.flags.contains('N');
+    let is_summed_up = is_positive || key.flags.len() < FLAGS_LEN;
     match key.description.rsplit_once(": ") {
-        Some((bare, rest)) if is_positive => {
-            let size = rest.split(' ').next().unwrap_or_default();
+        Some((bare, rest)) if is_summed_up => {
+            let size = rest.split([' ', '/']).next().unwrap_or_default();
             let is_size = size == "empty" || size.parse::<u64>().is_ok();
             if is_size { bare } else { &key.description }
         }
@@ -158,6 +163,15 @@ mod tests {
         assert_eq!(bare_description(&key), "a b: c");
         let negative = Listed { flags: "I--Q-N-".into(), ..key };
         assert_eq!(bare_description(&negative), "a b: c: 1813");
+    }
+
+    #[test]
+    fn a_line_of_an_old_kernel_is_taken_apart() {
+        let line = "00000893 I--Q-N     1  35s 1f0000     0    -1 keyring   ring: 1/4";
+        let key = parse(line).unwrap();
+        assert_eq!((key.serial, key.gid, key.perm.as_str()), (0x893, -1, "1f0000"));
+        assert_eq!(bare_description(&key), "ring");
+        assert_eq!(rights(&key.perm), "------ -lswrv ------ ------");
     }
 
     #[test]

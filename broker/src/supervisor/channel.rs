@@ -40,16 +40,24 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Fault> {
 
 /// The next word, if there is one.
 pub(crate) fn next(channel: &OwnedFd) -> Option<Word> {
+    match received(channel) {
+        // A child that has ended without reading all of ours: its last words are behind this.
+        Err(Errno::ECONNRESET) => received(channel).ok()?,
+        word => word.ok()?,
+    }
+}
+
+fn received(channel: &OwnedFd) -> Result<Option<Word>, Errno> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let mut bytes = [0; 8];
     let mut data = [IoSliceMut::new(&mut bytes)];
     let mut control = nix::cmsg_space!(RawFd);
-    let message = recvmsg::<()>(channel.as_raw_fd(), &mut data, Some(&mut control), flags).ok()?;
-    let fd = message.cmsgs().ok()?.find_map(|one| match one {
+    let message = recvmsg::<()>(channel.as_raw_fd(), &mut data, Some(&mut control), flags)?;
+    let fd = message.cmsgs()?.find_map(|one| match one {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
         _ => None,
     });
-    match (message.bytes, fd) {
+    Ok(match (message.bytes, fd) {
         (1, Some(fd)) => {
             let installed = Installed::decode(bytes[0]);
             Some(Word::Installed(Listener { fd: sys::adopt(fd), installed }))
@@ -60,7 +68,7 @@ pub(crate) fn next(channel: &OwnedFd) -> Option<Word> {
         }
         (8, None) => Some(Word::Returned(i64::from_ne_bytes(bytes))),
         _ => None,
-    }
+    })
 }
 
 /// The same once there is one; `None` when there comes none any more. ETIMEDOUT when there
@@ -115,6 +123,18 @@ mod tests {
         let word = next(&ours);
         assert!(next(&ours).is_none());
         (child, word)
+    }
+
+    #[test]
+    fn the_last_words_are_heard_of_who_did_not_listen() {
+        let (ours, theirs) = pair().unwrap();
+        send(ours.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL).unwrap();
+        send_refusal(theirs.as_fd(), Errno::EBUSY).unwrap();
+        send_value(theirs.as_fd(), -1).unwrap();
+        drop(theirs);
+        assert!(matches!(awaited(&ours, None), Ok(Some(Word::Refused(Errno::EBUSY)))));
+        assert!(matches!(awaited(&ours, None), Ok(Some(Word::Returned(-1)))));
+        assert!(matches!(awaited(&ours, None), Ok(None)));
     }
 
     #[test]

@@ -7,15 +7,24 @@
 //! all rights, or where the requester has every right that we have. Otherwise it runs where
 //! the domain's first program began, with our files in its `/proc`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sched::CloneFlags;
+use nix::sys::stat::{Mode, fstatat};
+use once_cell::sync::Lazy;
 
 use crate::proc;
+use crate::procfiles::Stage;
+use crate::server::Server;
 use crate::waits::Requester;
+
+/// That of mounts among the others.
+const MOUNTS: usize = 1;
 
 const NAMESPACES: [(&str, CloneFlags); 5] = [
     ("user", CloneFlags::CLONE_NEWUSER),
@@ -38,6 +47,23 @@ impl Home {
         let inode = namespace.metadata()?.ino();
         Ok(Home { namespace: namespace.into(), inode })
     }
+
+    /// True if it is not where we are ourselves.
+    pub(super) fn is_apart(&self) -> bool {
+        OURS[MOUNTS] != Some(self.inode)
+    }
+}
+
+/// A mount namespace of its own with the files of a domain in its `/proc`.
+pub(super) fn furnish(server: &Arc<Server>) -> Option<Home> {
+    let stage = Stage::of_server(server);
+    match stage.start(Home::here) {
+        Ok(home) => home.ok(),
+        Err(fault) => {
+            tracing::info!("helpers find the real kernel's files in /proc: {fault}");
+            None
+        }
+    }
 }
 
 /// The namespaces of the requester's that its helper is to join, if it is to be there.
@@ -53,24 +79,35 @@ pub(super) fn of_requester(requester: &Requester, home: Option<&Home>) -> CloneF
 
 /// What to join at home, if that is another place.
 pub(super) fn at_home(home: Option<&Home>) -> Option<(BorrowedFd<'_>, CloneFlags)> {
-    let home = home.filter(|home| inode("self", "mnt") != Some(home.inode))?;
+    let home = home.filter(|home| home.is_apart())?;
     Some((home.namespace.as_fd(), CloneFlags::CLONE_NEWNS))
 }
 
-fn inode(whose: &str, name: &str) -> Option<u64> {
-    fs::metadata(format!("/proc/{whose}/ns/{name}")).map(|file| file.ino()).ok()
+/// What namespaces a process is in, in the order of [`NAMESPACES`]; none of one that has
+/// ended, or may not be looked at.
+fn inodes(whose: &str) -> [Option<u64>; NAMESPACES.len()] {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(all) = open(format!("/proc/{whose}/ns").as_str(), flags, Mode::empty()) else {
+        return Default::default();
+    };
+    let inode = |name: &str| fstatat(&all, name, AtFlags::empty()).map(|file| file.st_ino).ok();
+    NAMESPACES.map(|(name, _)| inode(name))
 }
+
+/// Those of our first thread, which goes nowhere else; others of ours may.
+static OURS: Lazy<[Option<u64>; NAMESPACES.len()]> = Lazy::new(|| inodes("self"));
 
 /// Those that are neither ours nor those of the domain's first program.
 fn others(pid: u32, home: Option<&Home>) -> CloneFlags {
     let at_home = home.map(|home| home.inode);
-    let is_another = |name| match (inode(&pid.to_string(), name), inode("self", name)) {
-        (Some(theirs), Some(ours)) => theirs != ours && !(name == "mnt" && Some(theirs) == at_home),
-        // It has ended, or may not be looked at.
-        _ => false,
+    let is_another = |(theirs, ours): (Option<u64>, Option<u64>), flag| {
+        let both = theirs.zip(ours);
+        let is_home = flag == CloneFlags::CLONE_NEWNS && theirs == at_home;
+        both.is_some_and(|(theirs, ours)| theirs != ours && !is_home)
     };
-    let others = NAMESPACES.into_iter().filter(|(name, _)| is_another(name));
-    others.fold(CloneFlags::empty(), |all, (_, flag)| all | flag)
+    let pairs = inodes(&pid.to_string()).into_iter().zip(*OURS);
+    let others = pairs.zip(NAMESPACES).filter(|&(pair, (_, flag))| is_another(pair, flag));
+    others.fold(CloneFlags::empty(), |all, (_, (_, flag))| all | flag)
 }
 
 fn has_our_rights(pid: u32) -> bool {

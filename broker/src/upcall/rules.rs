@@ -282,6 +282,7 @@ mod tests {
             process: None,
             session: None,
             callout: callout.into(),
+            shows_callout: false,
         }
     }
 

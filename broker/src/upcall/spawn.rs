@@ -1,349 +1,184 @@
-//! Forking a helper, held back until the domain knows it, and executing its program.
-//!
-//! Between fork and execve the child makes system calls and nothing else: what it changed in
-//! memory, or left locked there, would stay so.
-#![allow(unsafe_code)] // fork, and what may follow it; each block states what makes it sound
+//! Forking a helper, held back until the domain knows it.
+#![allow(unsafe_code)] // fork, in memory that is shared; each block states what makes it sound
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crossbeam::channel::{Sender, bounded};
-
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{MsgFlags, recv, send};
-use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use seccompiler::BpfProgram;
+use nix::sys::socket::{MsgFlags, send};
 
-use crate::fault::Fault;
+use super::child::{Child, Orders, Start};
+use crate::identity;
 use crate::supervisor::channel::{self, Listener};
-use crate::supervisor::notify::{self, Terms};
-use crate::{server, sys};
-
-/// Numbers of descriptors in the child: behind them is nothing.
-const CHANNEL: RawFd = 3;
-const REQUESTER: RawFd = 4;
-const FIRST_UNUSED: RawFd = 5;
-/// Ours are put beyond, so that none of them is in the way.
-const OUT_OF_THE_WAY: RawFd = 16;
-
-/// What the kernel lets a process have open that it starts itself.
-const DESCRIPTORS_MAX: libc::rlim_t = 1024;
 
 /// Bytes of the stack that a child has before its program.
-const STACK_LEN: usize = 128 * 1024;
+const STACK_LEN: usize = 64 * 1024;
+/// Bytes on either side of a thread's address within which libc keeps what it keeps of it.
+const THREAD_LOCAL_REACH: usize = 16 * 1024;
 
-/// Everything about a helper that is decided before it is forked.
-pub(super) struct Start<'a> {
-    pub(super) program: CString,
-    pub(super) arguments: Vec<CString>,
-    pub(super) environment: Vec<CString>,
-    /// The filter to put it under.
-    pub(super) filter: Option<(BpfProgram, Terms)>,
-    /// Whose namespaces to join, and which.
-    pub(super) join: Option<(BorrowedFd<'a>, CloneFlags)>,
-    /// They are the requester's, and not of our choosing.
-    pub(super) is_of_requester: bool,
-    /// Where it prints.
-    pub(super) output: BorrowedFd<'a>,
-}
-
-/// A child before its program.
+/// A child, before its program and after.
 pub(super) struct Held {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
-    /// The listener of its filter, if it has one.
-    pub(super) listener: Option<Listener>,
     channel: OwnedFd,
+    /// What it uses of ours before its program.
+    used: Option<(Box<Child>, Memory)>,
 }
 
-/// The thread that forks. Children have its memory until they execute their program
-/// (as of vfork(2)), which spares them a copy; so it stands still meanwhile, and others
-/// talk to the child.
-pub(super) struct Forker(Sender<Order>);
-
-struct Order {
-    child: Child,
-    answer: Arc<ForkAnswer>,
-}
-
-/// What the kernel says of a child, written before the child runs.
-#[derive(Default)]
-struct ForkAnswer {
-    pidfd: AtomicI32,
-    errno: AtomicI32,
-}
-
-impl Forker {
-    /// Starts the thread. It ends with its owner.
-    pub(super) fn start() -> Result<Forker, Fault> {
-        let (orders, taken) = bounded::<Order>(1);
-        server::spawn("forks".into(), move || {
-            let mut stack = new_stack();
-            let of_vfork = libc::CLONE_VM | libc::CLONE_VFORK;
-            taken.into_iter().for_each(|order| fork(&order, &mut stack, of_vfork));
-        })?;
-        Ok(Forker(orders))
-    }
-
-    /// Forks a helper, which then is ready but for a word from us; ETIMEDOUT if it is not by
-    /// then. One that joins its requester's namespaces is forked by the calling thread, with a
-    /// copy of our memory: what program it becomes, and how soon, is the requester's to say.
-    pub(super) fn fork_held(&self, start: Start<'_>, by: Option<Instant>) -> Result<Held, Errno> {
-        let is_apart = start.is_of_requester;
-        let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
-        let child = Child::of(start, &theirs)?;
-        drop(theirs);
-        let answer = Arc::new(ForkAnswer { pidfd: AtomicI32::new(-1), ..ForkAnswer::default() });
-        let order = Order { child, answer: Arc::clone(&answer) };
-        if is_apart {
-            fork(&order, &mut new_stack(), 0);
-            drop(order);
-        } else {
-            let taken = match by {
-                Some(by) => self.0.send_deadline(order, by).map_err(|_| Errno::ETIMEDOUT),
-                None => self.0.send(order).map_err(|_| Errno::ESRCH),
-            };
-            taken?;
-        }
-        let mut listener = None;
-        let said = loop {
-            match channel::awaited(&channel, by) {
-                Ok(Some(channel::Word::Installed(its))) => listener = Some(its),
-                Ok(Some(channel::Word::Refused(errno))) => {
-                    tracing::info!(%errno, "a helper has no filter");
-                }
-                Ok(Some(channel::Word::Returned(value))) => break value,
-                Ok(None) => break -i64::from(answer.errno.load(Ordering::Acquire)),
-                Err(errno) => break -(errno as i64),
-            }
-        };
-        let raw = answer.pidfd.load(Ordering::Acquire);
-        if raw < 0 {
-            return Err(Errno::from_raw(-said as i32));
-        }
-        // SAFETY: the kernel has made it for us before the child ran, which has spoken
-        // or ended since, and nobody else knows of it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
-        match u32::try_from(said) {
-            Ok(pid) if pid != 0 => Ok(Held { pid, pidfd, listener, channel }),
-            _ => {
-                let _ = sys::pidfd_kill(pidfd.as_fd());
-                let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-                Err(Errno::from_raw(-said as i32))
-            }
+impl Drop for Held {
+    fn drop(&mut self) {
+        if identity::is_alive(self.pidfd.as_fd()) {
+            // Nobody knows whether it has begun its program.
+            std::mem::forget(self.used.take());
         }
     }
+}
+
+/// Forks a helper, which is not to execute its program before [`Held::let_go`].
+///
+/// It has our memory until then, which spares it a copy. One that joins its requester's
+/// namespaces has a copy: nobody there is to come near ours.
+pub(super) fn fork_held(
+    start: Start<'_>,
+    orders: Orders,
+    output: BorrowedFd<'_>,
+    ignored: &Arc<[c_int]>,
+) -> Result<Held, Errno> {
+    let shares = !start.is_of_requester && Memory::has_room_for_errno();
+    fork_with(start, OnceLock::from(orders), shares, output, ignored)
+}
+
+/// Forks a helper of which nobody knows yet what program it will be: [`Held::order`].
+pub(super) fn fork_in_reserve(
+    start: Start<'_>,
+    output: BorrowedFd<'_>,
+    ignored: &Arc<[c_int]>,
+) -> Result<Held, Errno> {
+    if start.is_of_requester || !Memory::has_room_for_errno() {
+        // Orders would not reach it.
+        return Err(Errno::ENOTSUP);
+    }
+    fork_with(start, OnceLock::new(), true, output, ignored)
+}
+
+fn fork_with(
+    start: Start<'_>,
+    orders: OnceLock<Orders>,
+    shares: bool,
+    output: BorrowedFd<'_>,
+    ignored: &Arc<[c_int]>,
+) -> Result<Held, Errno> {
+    let (channel, theirs) = channel::pair().map_err(|_| Errno::EMFILE)?;
+    let mut memory = Memory::new();
+    let (child, open) = Child::of(start, orders, ignored, [output, theirs.as_fd()])?;
+    let child = Box::new(child);
+    let (pid, pidfd) = fork(&child, &mut memory, shares)?;
+    // Else its end would not be seen.
+    drop((open, theirs));
+    Ok(Held { pid, pidfd, channel, used: Some((child, memory)) })
 }
 
 impl Held {
-    /// Lets it execute its program: why that failed; ETIMEDOUT if it has not done so by then.
-    pub(super) fn let_go(&self, by: Option<Instant>) -> Result<(), Errno> {
-        send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)?;
-        match channel::awaited(&self.channel, by)? {
-            Some(channel::Word::Returned(value)) => Err(Errno::from_raw(-value as i32)),
-            // Its end was closed by execve, or by its own end.
-            _ => Ok(()),
+    /// What program it is to be, which a helper in reserve does not know.
+    pub(super) fn order(&self, orders: Orders) {
+        if let Some((child, _)) = &self.used {
+            child.order(orders);
+        }
+    }
+
+    /// Lets it execute its program.
+    pub(super) fn let_go(&self) -> Result<(), Errno> {
+        send(self.channel.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL).map(drop)
+    }
+
+    /// Waits for the listener of its filter, if it can have one; ENOKEY if it cannot and
+    /// needs it, else why it has not begun; ETIMEDOUT if that is not known by then.
+    pub(super) fn await_listener(&self, by: Option<Instant>) -> Result<Option<Listener>, Errno> {
+        let mut refused = false;
+        loop {
+            match channel::awaited(&self.channel, by)? {
+                Some(channel::Word::Installed(listener)) => return Ok(Some(listener)),
+                Some(channel::Word::Refused(errno)) => {
+                    tracing::info!(%errno, "a helper has no filter");
+                    refused = true;
+                }
+                Some(channel::Word::Returned(_)) if refused => return Err(Errno::ENOKEY),
+                Some(channel::Word::Returned(value)) => {
+                    return Err(Errno::from_raw(-value as i32));
+                }
+                // Its end was closed by execve, or by its own end.
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Why a child that has ended had not begun its program.
+    pub(super) fn failure(&self) -> Option<Errno> {
+        match channel::next(&self.channel)? {
+            channel::Word::Returned(value) => Some(Errno::from_raw(-value as i32)),
+            _ => None,
         }
     }
 }
 
-fn new_stack() -> Vec<u128> {
-    vec![0; STACK_LEN / size_of::<u128>()]
+/// What a child runs on: its stack and its thread-local memory, in which libc has `errno`.
+struct Memory {
+    stack: Vec<u128>,
+    thread_local: Vec<u128>,
 }
 
-/// Forks one child. With the flags of vfork(2) it returns when that has executed its program
-/// or ended; without them the child has a copy of everything.
-fn fork(order: &Order, stack: &mut [u128], of_vfork: c_int) {
+impl Memory {
+    fn new() -> Memory {
+        let words = |len: usize| vec![0; len / size_of::<u128>()];
+        let mut thread_local: Vec<u128> = words(2 * THREAD_LOCAL_REACH);
+        let at = thread_local.len() / 2;
+        let itself = thread_local[at..].as_ptr() as u128;
+        // The thread's own address is in the first and in the third word (x86-64 System V
+        // ABI, and glibc's `tcbhead_t`); other machines read zeroes there.
+        thread_local[at] = itself;
+        thread_local[at + 1] = itself;
+        Memory { stack: words(STACK_LEN), thread_local }
+    }
+
+    /// True if libc's `errno` is so near to where the thread's memory begins that a child's
+    /// own would be within ours.
+    fn has_room_for_errno() -> bool {
+        // SAFETY: both calls only return a number.
+        let (errno, this) = unsafe { (libc::__errno_location() as usize, libc::pthread_self()) };
+        errno.abs_diff(this as usize) < THREAD_LOCAL_REACH / 2
+    }
+}
+
+/// Forks a child that becomes a helper, with our memory or with a copy.
+fn fork(child: &Child, memory: &mut Memory, shares: bool) -> Result<(u32, OwnedFd), Errno> {
     extern "C" fn become_helper(child: *mut c_void) -> c_int {
-        // SAFETY: it is the child of the order, which lives as long as the forking thread
-        // stands still.
+        // SAFETY: it is the child of the `Held`, or a copy of it, which lives until this
+        // process has executed a program or ended.
         let child = unsafe { &*child.cast::<Child>() };
         child.become_helper()
     }
-    let flags = of_vfork | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: the stack is the child's alone, and it grows down from there. If memory is
-    // shared, the calling thread stands still until the child has executed a program or ended,
-    // so that the child may use all memory that it uses, thread-local memory too. The kernel
-    // writes one number to `pidfd`, which is as large.
+    let shared = if shares { libc::CLONE_VM | libc::CLONE_SETTLS } else { 0 };
+    let mut pidfd: RawFd = -1;
+    let at = memory.thread_local.len() / 2;
+    // SAFETY: the stack is the child's alone, and it grows down from its end. If memory is
+    // shared, so is the thread-local memory that the child is given, as far as libc reaches
+    // (see `has_room_for_errno`); and the child makes system calls and nothing else, none of
+    // whose wrappers uses more of it than `errno`. Both outlive its sharing, for `Held`
+    // frees them only after the child has ended. The kernel
+    // writes one number to `pidfd`.
     let pid = unsafe {
         libc::clone(
             become_helper,
-            stack.as_mut_ptr_range().end.cast(),
-            flags,
-            (&raw const order.child).cast_mut().cast(),
-            order.answer.pidfd.as_ptr(),
+            memory.stack.as_mut_ptr_range().end.cast(),
+            shared | libc::CLONE_PIDFD | libc::SIGCHLD,
+            (&raw const *child).cast_mut().cast(),
+            &raw mut pidfd,
+            memory.thread_local[at..].as_mut_ptr(),
         )
     };
-    if pid < 0 {
-        order.answer.errno.store(Errno::last_raw(), Ordering::Release);
-    }
-}
-
-fn high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(OUT_OF_THE_WAY))?;
+    let pid = Errno::result(pid)?;
     // SAFETY: the call succeeded, so the number is a new descriptor that only we know.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-}
-
-/// What the child needs, made before the fork because it shall not allocate.
-struct Child {
-    null: OwnedFd,
-    output: OwnedFd,
-    channel: OwnedFd,
-    join: Option<(OwnedFd, CloneFlags)>,
-    filter: Option<(BpfProgram, Terms)>,
-    program: CString,
-    arguments: Pointers,
-    environment: Pointers,
-}
-
-/// Strings as execve wants them: pointers with a null behind, and what they point to.
-struct Pointers {
-    raw: Vec<*const c_char>,
-    _strings: Vec<CString>,
-}
-
-// SAFETY: the pointers are to the strings beside them, which nobody changes.
-unsafe impl Send for Pointers {}
-
-impl Pointers {
-    fn to(strings: Vec<CString>) -> Pointers {
-        let all = strings.iter().map(|string| string.as_ptr());
-        Pointers { raw: all.chain(std::iter::once(std::ptr::null())).collect(), _strings: strings }
-    }
-}
-
-impl Child {
-    fn of(start: Start<'_>, channel: &OwnedFd) -> Result<Child, Errno> {
-        let null =
-            nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let join = start.join.map(|(whose, what)| high(whose).map(|whose| (whose, what)));
-        Ok(Child {
-            null: high(null.as_fd())?,
-            output: high(start.output)?,
-            channel: high(channel.as_fd())?,
-            join: join.transpose()?,
-            filter: start.filter,
-            program: start.program,
-            arguments: Pointers::to(start.arguments),
-            environment: Pointers::to(start.environment),
-        })
-    }
-
-    /// The rest of the child's life before its program.
-    fn become_helper(&self) -> ! {
-        let errno = match self.prepare() {
-            Ok(()) => {
-                // SAFETY: path and both lists end with a NUL or null, and live; the
-                // kernel copies them.
-                unsafe {
-                    libc::execve(
-                        self.program.as_ptr(),
-                        self.arguments.raw.as_ptr(),
-                        self.environment.raw.as_ptr(),
-                    )
-                };
-                Errno::last()
-            }
-            Err(errno) => errno,
-        };
-        // SAFETY: the descriptor is open in this process until its end.
-        let channel = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
-        let _ = channel::send_value(channel, -(errno as i64));
-        // SAFETY: ends this process without running anything of the parent's.
-        unsafe { libc::_exit(127) }
-    }
-
-    fn prepare(&self) -> Result<(), Errno> {
-        self.arrange_descriptors()?;
-        leave_behind();
-        if let Some((_, namespaces)) = self.join {
-            // SAFETY: the descriptor is open in this process until its end.
-            let requester = unsafe { BorrowedFd::borrow_raw(REQUESTER) };
-            setns(requester, namespaces)?;
-            if namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-                become_root();
-            }
-        }
-        nix::unistd::chdir(c"/")?;
-        // SAFETY: the descriptor is open in this process until its end.
-        let channel = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
-        if let Some((program, terms)) = &self.filter {
-            match notify::install(program, *terms) {
-                Ok((listener, installed)) => {
-                    notify::send_listener(channel, listener.as_fd(), installed)?;
-                }
-                Err(errno) => channel::send_refusal(channel, errno)?,
-            }
-        }
-        die_with_the_broker();
-        channel::send_value(channel, i64::from(nix::unistd::getpid().as_raw()))?;
-        let mut word = [0; 1];
-        match recv(CHANNEL, &mut word, MsgFlags::empty())? {
-            // Whoever would let it go has gone.
-            0 => Err(Errno::ESRCH),
-            _ => Ok(()),
-        }
-    }
-
-    fn arrange_descriptors(&self) -> Result<(), Errno> {
-        let placed = [(&self.null, 0, 0), (&self.output, 1, 0), (&self.output, 2, 0)];
-        let kept = [(&self.channel, CHANNEL, libc::O_CLOEXEC)];
-        let requester = self.join.iter().map(|(fd, _)| (fd, REQUESTER, libc::O_CLOEXEC));
-        for (fd, number, flags) in placed.into_iter().chain(kept).chain(requester) {
-            // SAFETY: the call takes integers; what stood under the number belonged to the
-            // parent's copy, which this process never uses.
-            Errno::result(unsafe { libc::dup3(fd.as_raw_fd(), number, flags) })?;
-        }
-        let first = if self.join.is_some() { FIRST_UNUSED } else { REQUESTER };
-        // SAFETY: as above; nothing here uses any descriptor beyond.
-        let raw = unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) };
-        Errno::result(raw).map(drop)
-    }
-}
-
-/// Everything that a program inherits and the kernel's helper does not have.
-fn leave_behind() {
-    let _ = nix::unistd::setsid();
-    umask(Mode::from_bits_truncate(0o022));
-    // SAFETY: the calls take integers, or a structure that lives until they return; no
-    // handler is installed, and the mask is this thread's own.
-    unsafe {
-        // By the bare call: libc keeps two signals for itself, which may be ignored too.
-        let default = [0u64; 4];
-        for signal in 1..=64 {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8);
-        }
-        let none = [0u64; 16];
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr().cast(), std::ptr::null_mut());
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS_MAX);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
-}
-
-/// After every change of ids, by which the kernel forgets it. The forking thread lives as
-/// long as the broker.
-fn die_with_the_broker() {
-    // SAFETY: the call takes integers and touches no memory of ours.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-}
-
-/// Becomes the root of the user namespace that was joined, where there is one.
-fn become_root() {
-    // SAFETY: the calls take integers; this process has one thread, so that the bare calls
-    // are all there is to do.
-    unsafe {
-        libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
-        libc::syscall(libc::SYS_setresgid, 0, 0, 0);
-        libc::syscall(libc::SYS_setresuid, 0, 0, 0);
-    }
+    Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }

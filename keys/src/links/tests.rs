@@ -55,7 +55,7 @@ fn is_apart(links: &Links) -> bool {
 
 fn places_len(links: &Links) -> usize {
     match &links.form {
-        Form::Root(_) => 0,
+        Form::Root(_) | Form::List(_) => 0,
         Form::Apart(apart) => apart.places_len(),
     }
 }

@@ -10,22 +10,26 @@
 //! 6. unknown type ENODEV
 //! 7. not a keyring: ENOTDIR
 //! 8. the type's preparse: EINVAL, EBADMSG...; no description and none invented: EINVAL
-//! 9. keyring revoked EKEYREVOKED, link quota EDQUOT, restriction (EPERM...), WRITE EACCES
-//! 10. an equal key that can be updated: under construction it is waited for, and then
+//! 9. for a new key: keyring revoked EKEYREVOKED, link quota EDQUOT
+//! 10. restriction (EPERM...), WRITE EACCES
+//! 11. an equal key that can be updated: under construction it is waited for, and then
 //!     its state counts; its WRITE EACCES, the type's update, EDQUOT
-//! 11. else a new key: vetting of the description, EDQUOT
+//! 12. else a new key: vetting of the description, EDQUOT
+//!
+//! Where the profile does not check ahead, payload and link are looked at in the course of
+//! making or updating the key; and an equal key that cannot be updated may be EEXIST.
 
 use alloc::sync::Arc;
 
-use keyshim_abi::limits::ADD_PAYLOAD_LEN_MAX;
-use keyshim_abi::{Errno, Fetched, KeyId, Need, Payload, Perm};
+use keyshim_abi::{Errno, Fetched, KeyId, Need, Payload};
 
-use super::{Progress, checked_type_name, serial_of};
+use super::{Progress, checked_text, checked_type_name, fetched, serial_of};
 use crate::create::NewKey;
 use crate::key::{KeyIx, KeyRef};
 use crate::key_type::{KeyType, Preparsed, TypeIx};
 use crate::lookup::{Access, Call, Missing, Stop, Wait};
 use crate::permission;
+use crate::profile::NotUpdatable;
 use crate::quota::Charge;
 use crate::service::KeyService;
 
@@ -37,12 +41,12 @@ pub(super) fn add_key(
     payload: Payload<'_>,
     keyring: KeyId,
 ) -> Progress {
-    if payload.len() > ADD_PAYLOAD_LEN_MAX {
+    if payload.len() > service.profile.add_payload_len_max {
         return Err(Errno::EINVAL.into());
     }
-    let type_name = checked_type_name(type_name)?;
-    let description = checked_description(type_name, description)?;
-    let payload = payload.fetched()?;
+    let type_name = checked_type_name(service, type_name)?;
+    let description = checked_description(service, type_name, description)?;
+    let payload = fetched(service, payload)?;
     let ring = service.lookup(call, keyring, Missing::Create, Access::Usable(Need::Write))?;
     let key = create_or_update(service, call, ring, (type_name, description), payload)?;
     Ok(serial_of(service, key))
@@ -50,12 +54,16 @@ pub(super) fn add_key(
 
 /// An empty description counts as none.
 fn checked_description<'a>(
+    service: &KeyService,
     type_name: &[u8],
     description: Option<Fetched<&'a [u8]>>,
 ) -> Result<Option<&'a [u8]>, Errno> {
-    match description.transpose()? {
+    match description.map(|text| checked_text(service, text)).transpose()? {
+        None if !service.profile.description_may_be_null => Err(Errno::EFAULT),
         None | Some([]) => Ok(None),
-        Some([b'.', ..]) if type_name.starts_with(b"keyring") => Err(Errno::EPERM),
+        Some([b'.', ..]) if service.profile.reserves_dots && type_name.starts_with(b"keyring") => {
+            Err(Errno::EPERM)
+        }
         some => Ok(some),
     }
 }
@@ -73,36 +81,61 @@ fn create_or_update(
     if !service.is_keyring(ring.key) {
         return Err(Errno::ENOTDIR.into());
     }
-    // A payload that was not worth carrying is one that its type refuses.
-    let mut prep = service.preparse(call.now, &*key_type, payload.ok_or(Errno::EINVAL)?)?;
-    let invented = prep.description.take();
+    let given = Given { key_type: &*key_type, type_ix, payload };
+    let mut ahead = match service.profile.checks_ahead {
+        true => Some(given.preparse(service, call)?),
+        false => None,
+    };
+    let invented = ahead.as_mut().and_then(|prep| prep.description.take());
     let description = description.or(invented.as_deref()).ok_or(Errno::EINVAL)?;
     let index = service.index(type_ix, description);
-    let displaces = service.find_link(ring.key, &index);
-    let link = service.prepare_link(ring.key, displaces)?;
-    let checked = check_ring(service, call, ring, type_ix, &prep).map_err(Stop::from);
-    let result = checked.and_then(|()| {
-        let updatable = key_type.updater().and(service.find_key_to_update(ring.key, &index));
-        match updatable {
-            Some(key) => {
-                let found = KeyRef { key, possessed: ring.possessed };
-                replace(service, call, found, &*key_type, prep).map(|()| None)
-            }
-            None => Ok(Some(create(service, call, &*key_type, (type_ix, description), prep)?)),
+    let is_equal =
+        key_type.updater().is_some() || service.profile.not_updatable == NotUpdatable::Exists;
+    let equal = service.find_key_to_update(ring.key, &index).filter(|_| is_equal);
+    if let Some(key) = equal {
+        let found = KeyRef { key, possessed: ring.possessed };
+        check_ring(service, call, ring, type_ix, ahead.as_ref())?;
+        replace(service, call, found, &given, ahead)?;
+        return Ok(key);
+    }
+    let link = match service.profile.checks_ahead {
+        true => {
+            let displaces = service.displaced_by(ring.key, &index);
+            Some(service.prepare_link(ring.key, displaces)?)
         }
-    });
-    match result {
-        Ok(Some(new)) => {
-            let linked = service.finish_link(link, new);
+        false => None,
+    };
+    let made = check_ring(service, call, ring, type_ix, ahead.as_ref())
+        .and_then(|()| create(service, call, &given, description, ahead));
+    match (made, link) {
+        (Ok(new), link) => {
+            let linked = match link {
+                Some(link) => service.finish_link(link, new),
+                None => service.link(ring.key, new),
+            };
             service.put(new);
-            linked?;
-            Ok(new)
+            Ok(linked.map(|()| new)?)
         }
-        Ok(None) => Ok(link.displaces.ok_or(Errno::ENOKEY)?),
-        Err(stop) => {
-            service.cancel_link(link);
-            Err(stop)
+        (Err(errno), link) => {
+            if let Some(link) = link {
+                service.cancel_link(link);
+            }
+            Err(errno.into())
         }
+    }
+}
+
+/// What a key is to be made of.
+struct Given<'a> {
+    key_type: &'a dyn KeyType,
+    type_ix: TypeIx,
+    payload: Option<&'a [u8]>,
+}
+
+impl Given<'_> {
+    fn preparse(&self, service: &KeyService, call: &Call<'_>) -> Result<Preparsed, Errno> {
+        // A payload that was not worth carrying is one that its type refuses.
+        service.preparse(call.now, self.key_type, self.payload.ok_or(Errno::EINVAL)?)
     }
 }
 
@@ -111,9 +144,11 @@ fn check_ring(
     call: &Call<'_>,
     ring: KeyRef,
     key_type: TypeIx,
-    prep: &Preparsed,
+    prep: Option<&Preparsed>,
 ) -> Result<(), Errno> {
-    service.check_restriction(ring.key, key_type, &prep.payload)?;
+    if let Some(prep) = prep {
+        service.check_restriction(ring.key, key_type, &prep.payload)?;
+    }
     permission::check(service.store.get(ring.key), ring.possessed, call.caller, Need::Write)
 }
 
@@ -121,8 +156,8 @@ fn replace(
     service: &mut KeyService,
     call: &Call<'_>,
     key: KeyRef,
-    key_type: &dyn KeyType,
-    prep: Preparsed,
+    given: &Given<'_>,
+    ahead: Option<Preparsed>,
 ) -> Result<(), Stop> {
     if service.store.get(key.key).flags.under_construction {
         return Err(Stop::Waits(Wait::Lookup(key)));
@@ -131,44 +166,35 @@ fn replace(
         service.state(call.now, key.key)?;
     }
     permission::check(service.store.get(key.key), key.possessed, call.caller, Need::Write)?;
-    Ok(super::update::replace_payload(service, key.key, key_type, prep)?)
+    if given.key_type.updater().is_none() {
+        return Err(Errno::EEXIST.into());
+    }
+    let prep = ahead.map_or_else(|| given.preparse(service, call), Ok)?;
+    Ok(super::update::replace_payload(service, key.key, given.key_type, prep)?)
 }
 
 fn create(
     service: &mut KeyService,
     call: &Call<'_>,
-    key_type: &dyn KeyType,
-    (type_ix, description): (TypeIx, &[u8]),
-    prep: Preparsed,
+    given: &Given<'_>,
+    description: &[u8],
+    ahead: Option<Preparsed>,
 ) -> Result<KeyIx, Errno> {
     let key = service.allocate(&NewKey {
-        key_type: type_ix,
+        key_type: given.type_ix,
         description,
         uid: call.caller.ids.fsuid,
         gid: call.caller.ids.fsgid,
-        perm: default_perm(type_ix, key_type),
+        perm: service.new_key_perm(given.type_ix, given.key_type),
         charge: Charge::Limited,
         namespace: call.caller.namespace().number,
     })?;
-    match service.instantiate(key, prep) {
+    let prep = ahead.map_or_else(|| given.preparse(service, call), Ok);
+    match prep.and_then(|prep| service.instantiate(key, prep)) {
         Ok(()) => Ok(key),
         Err(errno) => {
             service.put(key);
             Err(errno)
         }
     }
-}
-
-/// The possessor may do what the type can; the owner may look.
-pub(crate) fn default_perm(type_ix: TypeIx, key_type: &dyn KeyType) -> Perm {
-    let mut perm = [Need::View, Need::Search, Need::Link, Need::Setattr]
-        .into_iter()
-        .fold(Perm::user(Need::View), |perm, need| perm.with(Perm::possessor(need)));
-    if key_type.reader().is_some() {
-        perm = perm.with(Perm::possessor(Need::Read));
-    }
-    if type_ix == TypeIx::KEYRING || key_type.updater().is_some() {
-        perm = perm.with(Perm::possessor(Need::Write));
-    }
-    perm
 }

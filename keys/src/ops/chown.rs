@@ -6,14 +6,14 @@
 //! 3. the key with SETATTR, negative too: the lookup's errors
 //! 4. another owner, or a group that is neither the key's nor the caller's, without
 //!    CAP_SYS_ADMIN: EACCES
-//! 5. the new owner's quota: EDQUOT
+//! 5. another owner, where that is not done yet: EOPNOTSUPP; else its quota: EDQUOT
 
 use keyshim_abi::caller::{Caller, Capability, Gid, Uid};
-use keyshim_abi::{Errno, KeyId, Need};
+use keyshim_abi::{Errno, KeyId};
 
 use super::Progress;
 use crate::key::{Key, KeyIx, KeyState};
-use crate::lookup::{Access, Call, Missing};
+use crate::lookup::{Call, Missing};
 use crate::service::KeyService;
 
 const UNCHANGED: u32 = u32::MAX;
@@ -35,11 +35,15 @@ pub(super) fn chown(
     if uid.is_none() && gid.is_none() {
         return Ok(0);
     }
-    let key = service.lookup(call, key, Missing::Create, Access::Partial(Need::Setattr))?.key;
+    let key = service.lookup(call, key, Missing::Create, service.attribute_access())?.key;
     if needs_privilege(service.store.get(key), call.caller, uid, gid)
         && !call.caller.privileges.capable(Capability::SysAdmin)
     {
         return Err(Errno::EACCES.into());
+    }
+    let is_given = uid.is_some_and(|uid| uid != service.store.get(key).uid);
+    if is_given && !service.profile.chown_gives {
+        return Err(Errno::EOPNOTSUPP.into());
     }
     if let Some(uid) = uid {
         give(service, key, uid)?;

@@ -2,15 +2,15 @@
 //!
 //! Checks: the key with VIEW, negative or under construction too: the lookup's errors
 //! (`keyctl_describe_key`). EACCES is excused by the authority to instantiate the key,
-//! which need not be assumed but found in the caller's own keyrings. Returns the length with its NUL; copies nothing
-//! unless all of it fits.
+//! which need not be assumed but found in the caller's own keyrings. Returns the length
+//! with its NUL; copies nothing unless all of it fits, or what the profile says.
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use keyshim_abi::{Errno, KeyId, Need};
 
-use super::{Progress, copy_if_it_fits};
+use super::{Progress, copy_out};
 use crate::lookup::{Call, Missing};
 use crate::service::KeyService;
 
@@ -26,15 +26,20 @@ pub(super) fn describe(
     let key = service.store.get(found.key);
     let namespace = &call.caller.namespace();
     let mut text = format!(
-        "{};{};{};{:08x};",
+        "{};{};{};{:0width$x};",
         service.types.get(key.key_type).name(),
         namespace.uids.inward_or_overflow(key.uid.0) as i32,
-        namespace.gids.inward_or_overflow(key.gid.0) as i32,
+        service.shown_gid(namespace, key.gid),
         key.perm.0,
+        width = service.profile.perm_digits,
     )
     .into_bytes();
     text.extend_from_slice(&key.description);
+    if text.len() > service.profile.describe_len_max {
+        text.truncate(service.profile.describe_len_max - 1);
+        text.push(0);
+    }
     text.push(0);
-    copy_if_it_fits(&text, room.map(u64::from), data);
+    copy_out(&text, room.map(u64::from), service.profile.short_buffer, data);
     Ok(text.len() as u32)
 }

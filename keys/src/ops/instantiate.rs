@@ -11,14 +11,15 @@
 //! 6. the key is finished already: EBUSY; EDQUOT
 //!
 //! Success ends the authority: the authorisation key is invalidated and no longer
-//! assumed.
+//! assumed. In old kernels WRITE on the key takes the place of all authority, and any
+//! keyring is the caller's own.
 
-use keyshim_abi::limits::ADD_PAYLOAD_LEN_MAX;
 use keyshim_abi::{Errno, KeyId, Need, Payload};
 
 use super::Progress;
 use crate::key::KeyIx;
 use crate::lookup::{Access, Call, Missing, Stop};
+use crate::profile::ConstructedBy;
 use crate::service::KeyService;
 
 pub(super) fn instantiate(
@@ -28,35 +29,64 @@ pub(super) fn instantiate(
     payload: Payload<'_>,
     keyring: KeyId,
 ) -> Progress {
-    if payload.len() > ADD_PAYLOAD_LEN_MAX {
+    if payload.len() > service.profile.add_payload_len_max {
         return Err(Errno::EINVAL.into());
     }
-    let authority_key = service.authority_for(call, key)?;
+    let target = target(service, call, key)?;
     let payload = payload.fetched()?;
-    let ring = destination(service, call, authority_key, keyring)?;
-    let target = service.authority(authority_key).ok_or(Errno::EKEYREVOKED)?.target;
+    let ring = destination(service, call, target, keyring)?;
     // A payload that was not worth carrying is one that its type refuses.
     let payload = payload.ok_or(Errno::EINVAL)?;
-    service.instantiate_and_link(call.now, target, payload, ring, Some(authority_key))?;
+    service.instantiate_and_link(call.now, target.key, payload, ring, target.authority_key)?;
     service.assume(call.caller.task, None);
     Ok(0)
+}
+
+/// A key that the caller may finish.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) key: KeyIx,
+    pub(super) authority_key: Option<KeyIx>,
+}
+
+/// The key of that id: by the authority to instantiate it, or where there is no such thing,
+/// by WRITE, under construction or not.
+pub(super) fn target(
+    service: &mut KeyService,
+    call: &Call<'_>,
+    key: KeyId,
+) -> Result<Target, Stop> {
+    match service.profile.construction {
+        ConstructedBy::Authority => {
+            let authority_key = service.authority_for(call, key)?;
+            let key = service.authority(authority_key).ok_or(Errno::EKEYREVOKED)?.target;
+            Ok(Target { key, authority_key: Some(authority_key) })
+        }
+        ConstructedBy::AnyWriter => {
+            let access = Access::Partial(Need::Write);
+            let key = service.lookup(call, key, Missing::Leave, access)?.key;
+            Ok(Target { key, authority_key: None })
+        }
+    }
 }
 
 /// The keyring that a helper names (`get_instantiation_keyring`).
 pub(super) fn destination(
     service: &mut KeyService,
     call: &Call<'_>,
-    authority_key: KeyIx,
+    target: Target,
     keyring: KeyId,
 ) -> Result<Option<KeyIx>, Stop> {
-    match keyring {
-        KeyId(0) => Ok(None),
-        KeyId(1..) => {
+    match (keyring, target.authority_key) {
+        (KeyId(0), _) => Ok(None),
+        (KeyId(1..), _) | (_, None) => {
             let access = Access::Usable(Need::Write);
             Ok(Some(service.lookup(call, keyring, Missing::Create, access)?.key))
         }
-        KeyId::AUTH => Err(Errno::EINVAL.into()),
-        KeyId(-8..) => Ok(service.authority(authority_key).map(|authority| authority.destination)),
+        (KeyId::AUTH, _) => Err(Errno::EINVAL.into()),
+        (KeyId(-8..), Some(key)) => {
+            Ok(service.authority(key).map(|authority| authority.destination))
+        }
         _ => Err(Errno::ENOKEY.into()),
     }
 }

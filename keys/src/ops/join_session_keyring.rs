@@ -9,7 +9,7 @@
 
 use keyshim_abi::{Errno, Fetched};
 
-use super::{Progress, serial_of};
+use super::{Progress, checked_text, serial_of};
 use crate::lookup::Call;
 use crate::service::KeyService;
 
@@ -18,9 +18,12 @@ pub(super) fn join_session_keyring(
     call: &Call<'_>,
     name: Option<Fetched<&[u8]>>,
 ) -> Progress {
-    let joined = match name.transpose()? {
+    let name = name.map(|name| checked_text(service, name)).transpose()?;
+    let joined = match name {
         None => Some(service.join_anonymous_session(call)?),
-        Some([b'.', ..]) => return Err(Errno::EPERM.into()),
+        Some([b'.', ..]) if service.profile.reserves_dots => {
+            return Err(Errno::EPERM.into());
+        }
         Some(name) => service.join_named_session(call, name)?,
     };
     Ok(joined.map_or(0, |ring| serial_of(service, ring)))

@@ -8,18 +8,18 @@
 //! 5. the key's state: ENOKEY, EKEYREVOKED, EKEYEXPIRED; then the type's error
 //! 6. a keyring, into a buffer of at most a page that is no multiple of 4: EINVAL
 //!
-//! Returns the full length; copies nothing unless all of it fits.
+//! Returns the full length; copies nothing unless all of it fits, or what the profile says.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use keyshim_abi::limits::PAGE_LEN;
-use keyshim_abi::{Errno, KeyId, Need};
+use keyshim_abi::{Errno, KeyId};
 
-use super::{Progress, copy_if_it_fits};
+use super::{Progress, copy_out};
 use crate::key::Key;
 use crate::lookup::{Access, Call, Missing, Stop};
-use crate::permission;
+use crate::profile::ShortBuffer;
 use crate::service::KeyService;
 
 const SERIAL_LEN: usize = 4;
@@ -36,9 +36,11 @@ pub(super) fn read(
         found => found?,
     };
     let key = service.store.get(found.key);
-    key.rejection()?;
-    if !found.possessed {
-        permission::check(key, false, call.caller, Need::Read)?;
+    if service.profile.negative_refuses {
+        key.rejection()?;
+    }
+    if !service.may_read(call, found) {
+        return Err(service.profile.unreadable.into());
     }
     let key_type = Arc::clone(service.types.get(key.key_type));
     let reader = key_type.reader().ok_or(Errno::EOPNOTSUPP)?;
@@ -47,7 +49,7 @@ pub(super) fn read(
         return read_keyring(service, key, room, data);
     }
     let payload = reader.read(&key.payload)?;
-    copy_if_it_fits(&payload, room, data);
+    copy_out(&payload, room, service.profile.short_buffer, data);
     Ok(u32::try_from(payload.len()).map_err(|_| Errno::ENOMEM)?)
 }
 
@@ -58,16 +60,18 @@ fn read_keyring(
     data: &mut Vec<u8>,
 ) -> Progress {
     let crooked = |room: u64| room <= PAGE_LEN && room % SERIAL_LEN as u64 != 0;
-    if room.is_some_and(crooked) {
+    let takes_part = service.profile.short_buffer == ShortBuffer::Part;
+    if !takes_part && room.is_some_and(crooked) {
         return Err(Errno::EINVAL.into());
     }
     let Some(links) = keyring.links() else { return Ok(0) };
     let len = links.len() * SERIAL_LEN;
-    if room.is_some_and(|room| room >= len as u64) {
+    if room.is_some_and(|room| room >= len as u64 || takes_part) {
         data.reserve(len);
         links.each(&mut |key| {
             data.extend_from_slice(&service.store.get(key).serial.raw().to_ne_bytes());
         });
+        data.truncate(room.map_or(0, |room| usize::try_from(room).unwrap_or(usize::MAX)));
     }
     Ok(u32::try_from(len).map_err(|_| Errno::ENOMEM)?)
 }

@@ -29,11 +29,10 @@ pub(super) fn reject(
 ) -> Progress {
     let legal = i32::try_from(error).ok().and_then(Errno::new);
     let error = legal.filter(|_| !RESTART_CODES.contains(&error)).ok_or(Errno::EINVAL)?;
-    let authority_key = service.authority_for(call, key)?;
-    let ring = instantiate::destination(service, call, authority_key, keyring)?;
-    let target = service.authority(authority_key).ok_or(Errno::EKEYREVOKED)?.target;
+    let target = instantiate::target(service, call, key)?;
+    let ring = instantiate::destination(service, call, target, keyring)?;
     let refusal = (timeout_s, error);
-    service.reject_and_link(call.now, target, refusal, ring, Some(authority_key))?;
+    service.reject_and_link(call.now, target.key, refusal, ring, target.authority_key)?;
     service.assume(call.caller.task, None);
     Ok(0)
 }

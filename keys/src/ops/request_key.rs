@@ -15,7 +15,7 @@
 
 use keyshim_abi::{Errno, Fetched, KeyId};
 
-use super::{Progress, checked_type_name, serial_of};
+use super::{Progress, checked_text, checked_type_name, serial_of};
 use crate::construction::{Claimant, Wanted};
 use crate::lookup::{Call, Stop, Wait};
 use crate::service::KeyService;
@@ -34,9 +34,9 @@ pub(super) fn request_key(
     arguments: Arguments<'_>,
     destination: KeyId,
 ) -> Progress {
-    let type_name = checked_type_name(arguments.type_name)?;
-    let description = arguments.description?;
-    let callout = arguments.callout.transpose()?;
+    let type_name = checked_type_name(service, arguments.type_name)?;
+    let description = checked_text(service, arguments.description)?;
+    let callout = arguments.callout.map(|text| checked_text(service, text)).transpose()?;
     let destination = super::search::destination(service, call, destination)?;
     let key_type = service.types.find(type_name).ok_or(Errno::ENOKEY)?;
     let claimant = Claimant::Caller;

@@ -26,7 +26,9 @@ pub(super) fn restrict_keyring(
     let ring = service.lookup(call, keyring, Missing::Leave, Access::Usable(Need::Setattr))?;
     let by = match (type_name, restriction) {
         (None, None) => None,
-        (Some(type_name), Some(restriction)) => Some((checked_type_name(type_name)?, restriction?)),
+        (Some(type_name), Some(restriction)) => {
+            Some((checked_type_name(service, type_name)?, restriction?))
+        }
         _ => return Err(Errno::EINVAL.into()),
     };
     service.restrict(ring.key, by)?;

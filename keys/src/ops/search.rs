@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 
 use keyshim_abi::{Errno, Fetched, KeyId, Need};
 
-use super::{Progress, checked_type_name, serial_of};
+use super::{Progress, checked_text, checked_type_name, serial_of};
 use crate::key::{KeyIx, KeyRef};
 use crate::lookup::{Access, Call, Missing, Stop};
 use crate::permission;
@@ -26,13 +26,14 @@ pub(super) fn search(
     (type_name, description): (Fetched<&[u8]>, Fetched<&[u8]>),
     destination_id: KeyId,
 ) -> Progress {
-    let type_name = checked_type_name(type_name)?;
-    let description = description?;
+    let type_name = checked_type_name(service, type_name)?;
+    let description = checked_text(service, description)?;
     let ring = service.lookup(call, keyring, Missing::Leave, Access::Usable(Need::Search))?;
     let destination = destination(service, call, destination_id)?;
     let key_type = service.types.find(type_name).ok_or(Errno::ENOKEY)?;
     let matcher = Arc::clone(service.types.get(key_type)).match_preparse(description)?;
     let search = Search {
+        profile: &service.profile,
         store: &service.store,
         now: call.now,
         caller: call.caller,

@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use keyshim_abi::limits::UPDATE_PAYLOAD_LEN_MAX;
 use keyshim_abi::{Errno, KeyId, Need, Payload};
 
-use super::Progress;
+use super::{Progress, fetched};
 use crate::key::{KeyIx, KeyState};
 use crate::key_type::{KeyType, Preparsed};
 use crate::lookup::{Access, Call, Missing};
@@ -29,7 +29,7 @@ pub(super) fn update(
     if payload.len() > UPDATE_PAYLOAD_LEN_MAX {
         return Err(Errno::EINVAL.into());
     }
-    let payload = payload.fetched()?;
+    let payload = fetched(service, payload)?;
     let key = service.lookup(call, key, Missing::Leave, Access::Usable(Need::Write))?.key;
     let key_type = Arc::clone(service.types.get(service.store.get(key).key_type));
     if key_type.updater().is_none() {

@@ -4,11 +4,12 @@ use keyshim_abi::Errno;
 
 use crate::key_type::{KeyType, Preparsed};
 
-pub(crate) struct Dead;
+/// Its name has come to begin with a dot.
+pub(crate) struct Dead(pub(crate) &'static str);
 
 impl KeyType for Dead {
     fn name(&self) -> &'static str {
-        ".dead"
+        self.0
     }
 
     fn preparse(&self, _data: &[u8]) -> Result<Preparsed, Errno> {

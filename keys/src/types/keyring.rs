@@ -12,8 +12,12 @@ use keyshim_abi::Errno;
 use crate::key_type::{KeyType, Preparsed, ReadKey, Summary};
 use crate::links::Links;
 use crate::payload::Payload;
+use crate::profile::Rings;
 
-pub(crate) struct Keyring;
+pub(crate) struct Keyring {
+    pub(crate) rings: Rings,
+    pub(crate) quota_len: u32,
+}
 
 impl KeyType for Keyring {
     fn name(&self) -> &'static str {
@@ -24,14 +28,17 @@ impl KeyType for Keyring {
         if !data.is_empty() {
             return Err(Errno::EINVAL);
         }
-        let payload = Payload::Keyring(Box::<Links>::default());
-        Ok(Preparsed { payload, quota_len: 0, description: None, expiry: None, life_s: None })
+        let payload = Payload::Keyring(Box::new(Links::new(self.rings)));
+        let quota_len = self.quota_len;
+        Ok(Preparsed { payload, quota_len, description: None, expiry: None, life_s: None })
     }
 
     fn summarize(&self, summary: Summary<'_>, out: &mut dyn fmt::Write) -> fmt::Result {
-        match summary.payload.links().map_or(0, Links::len) {
-            0 => out.write_str(": empty"),
-            count => write!(out, ": {count}"),
+        let links = summary.payload.links();
+        match (links.map_or(0, Links::len), links.and_then(Links::places)) {
+            (count, Some(places @ 1..)) => write!(out, ": {count}/{places}"),
+            (count @ 1.., _) => write!(out, ": {count}"),
+            (0, _) => out.write_str(": empty"),
         }
     }
 

@@ -8,7 +8,7 @@ use keyshim_abi::procfs::{Knob, ProcFile};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, KeyId, Payload, Perm, Request};
 use keyshim_keys::{
-    CallId, Config, KeyService, Now, Outcome, Refusal, SeededEntropy, TaskEvent, Upcalls,
+    CallId, Config, KeyService, Now, Outcome, Profile, Refusal, SeededEntropy, TaskEvent, Upcalls,
 };
 
 /// Every capability of the outermost namespace.
@@ -77,16 +77,21 @@ impl World {
     }
 
     pub(crate) fn seeded(seed: u64) -> World {
-        World::begin_with(seed, Upcalls::On)
+        World::begin_with(seed, Upcalls::On, Profile::LINUX_6)
     }
 
     pub(crate) fn with_upcalls(upcalls: Upcalls) -> World {
-        World::begin_with(1, upcalls)
+        World::begin_with(1, upcalls, Profile::LINUX_6)
     }
 
-    fn begin_with(seed: u64, upcalls: Upcalls) -> World {
+    pub(crate) fn profiled(profile: Profile) -> World {
+        World::begin_with(1, Upcalls::On, profile)
+    }
+
+    fn begin_with(seed: u64, upcalls: Upcalls, profile: Profile) -> World {
         let entropy = Box::new(SeededEntropy::new(seed));
-        World { service: KeyService::new(Config { entropy, upcalls }), now: Now(1_000_000) }
+        let service = KeyService::new(Config { entropy, upcalls, profile });
+        World { service, now: Now(1_000_000) }
     }
 
     /// One call, after which every invariant holds, and what it gave.

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail};
 use keyshim_abi::caller::{Caller, Gid, Ids, NamespaceOf, TaskId, Uid, Unprivileged};
 use keyshim_abi::procfs::Knob;
 use keyshim_abi::{KeyId, Payload, Request};
-use keyshim_keys::{CallId, Config, KeyService, Now, Outcome, SeededEntropy, TaskEvent, Upcalls};
+use keyshim_keys::{
+    CallId, Config, KeyService, Now, Outcome, Profile, SeededEntropy, TaskEvent, Upcalls,
+};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -38,7 +40,8 @@ impl Universe {
     fn new() -> Result<Universe> {
         let random = ChaCha8Rng::seed_from_u64(SEED);
         let entropy = Box::new(SeededEntropy::new(SEED));
-        let service = KeyService::new(Config { entropy, upcalls: Upcalls::Off });
+        let service =
+            KeyService::new(Config { entropy, upcalls: Upcalls::Off, profile: Profile::LINUX_6 });
         let none = KeyId::from_register(0);
         let mut universe = Universe { service, random, session: none, ring: none, keys: 0 };
         universe.service.task_event(NOW, TaskEvent::Appeared { task: TASK, ids: ROOT });

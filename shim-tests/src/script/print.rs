@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use keyshim_keys::Profile;
+
 use super::SPECIAL;
 use crate::step::{Action, Arg, Call, History, IdArg, KeyArg, Start, Step, Text, Which};
 use crate::trace::{ROOM_DEFAULT, filler_len};
@@ -13,6 +15,11 @@ pub fn print(history: &History) -> String {
     let mut text = String::new();
     if history.start == Start::Bare {
         text.push_str("start bare\n");
+    }
+    if history.profile != Profile::default() {
+        let quirky = Profile::named(history.profile.name, false) != Some(history.profile);
+        let quirks = if quirky { " quirks" } else { "" };
+        let _ = writeln!(text, "profile {}{quirks}", history.profile.name);
     }
     if history.needs_big_key {
         text.push_str("needs big_key\n");

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use keyshim_abi::uapi::keyctl as op;
+use keyshim_keys::Profile;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::{Deed, ProcText, World, kernel};
@@ -54,14 +55,17 @@ impl Road {
         Ok(Road::Supervised(beside("keyshim").context("cargo build -p keyshim builds it")?))
     }
 
-    fn program(&self, actor: &Path) -> Program {
+    fn program(&self, actor: &Path, profile: &Profile) -> Program {
         let (keyshim, mode) = match self {
             Road::Kernel => return Program::new(actor),
             Road::Preload(keyshim) => (keyshim, "preload"),
             Road::Supervised(keyshim) => (keyshim, "seccomp"),
         };
         let mut program = Program::new(keyshim);
-        program.args(["run", "--mode", mode, "--"]).arg(actor);
+        let quirky = Profile::named(profile.name, false) != Some(*profile);
+        let quirks = if quirky { "on" } else { "off" };
+        program.args(["run", "--mode", mode, "--profile", profile.name]);
+        program.args(["--quirks", quirks, "--"]).arg(actor);
         program
     }
 }
@@ -133,8 +137,18 @@ pub fn beside(name: &str) -> Result<PathBuf> {
 impl ActorWorld {
     /// A universe with one task of that name, root in every way.
     pub fn new(road: Road, actor: &Path, first: &str) -> Result<ActorWorld> {
+        ActorWorld::profiled(road, actor, first, &Profile::default())
+    }
+
+    /// The same of another kernel than Linux 6, which the road must be able to be.
+    pub fn profiled(
+        road: Road,
+        actor: &Path,
+        first: &str,
+        profile: &Profile,
+    ) -> Result<ActorWorld> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut program = road.program(actor);
+        let mut program = road.program(actor, profile);
         let spawned = program.stdin(Stdio::from(OwnedFd::from(theirs))).spawn();
         // With it goes our copy of their end, which would hide that the program is gone.
         drop(program);

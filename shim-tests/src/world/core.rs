@@ -12,7 +12,8 @@ use keyshim_abi::procfs::ProcFile;
 use keyshim_abi::reply::Reply;
 use keyshim_abi::user_memory::UserMemory;
 use keyshim_keys::{
-    CallId, Config, Effect, Entropy, KeyService, Now, Outcome, TaskEvent, Upcall, UpcallId, Upcalls,
+    CallId, Config, Effect, Entropy, KeyService, Now, Outcome, Profile, TaskEvent, Upcall,
+    UpcallId, Upcalls,
 };
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -119,15 +120,37 @@ impl CoreWorld {
     /// An empty universe with one task of that name.
     #[must_use]
     pub fn new(seed: u64, first: &str, second: i64, id_base: u32) -> CoreWorld {
+        CoreWorld::profiled(seed, first, (second, id_base), Profile::default())
+    }
+
+    /// The same of another kernel.
+    #[must_use]
+    pub fn profiled(
+        seed: u64,
+        first: &str,
+        (second, id_base): (i64, u32),
+        profile: Profile,
+    ) -> CoreWorld {
         let entropy = Box::new(Seeded(ChaCha8Rng::seed_from_u64(seed)));
-        let mut service = KeyService::new(Config { entropy, upcalls: Upcalls::On });
+        let service = KeyService::new(Config { entropy, upcalls: Upcalls::On, profile });
         let mut tasks = Tasks::default();
         let now = Now(second);
         let task = tasks.begin(first);
         let ids = Ids::all(Uid::ROOT, Gid(0));
-        service.task_event(now, TaskEvent::Appeared { task, ids });
         let (waiting, helpers) = (HashMap::new(), HashMap::new());
-        CoreWorld { service, tasks, now, id_base, waiting, helpers }
+        let mut world = CoreWorld { service, tasks, now, id_base, waiting, helpers };
+        world.begin(first, TaskEvent::Appeared { task, ids });
+        world
+    }
+
+    /// What `/proc` would call a task, and how it begins.
+    fn begin(&mut self, name: &str, event: TaskEvent) {
+        if let Ok(task) = self.tasks.find(name) {
+            let (pid, tid) = (task.process as u32, task.id.0 as u32);
+            let numbered = TaskEvent::Numbered { task: task.id, pid, tid };
+            self.service.task_event(self.now, numbered);
+        }
+        self.service.task_event(self.now, event);
     }
 
     /// The service, to look at it.
@@ -207,7 +230,7 @@ impl CoreWorld {
                     let task = self.tasks.helper(&name)?;
                     let ids = Ids::all(Uid::ROOT, Gid(0));
                     let event = TaskEvent::UpcallStarted { upcall: upcall.id, task, ids };
-                    self.service.task_event(self.now, event);
+                    self.begin(&name, event);
                     started = Some(Progress::Upcall(name.clone(), upcall.key.raw()));
                     self.helpers.insert(name, Helper { task, upcall });
                 }
@@ -264,11 +287,11 @@ impl CoreWorld {
         match deed {
             Deed::Fork(name) => {
                 let child = self.tasks.fork(actor, name)?;
-                self.service.task_event(self.now, TaskEvent::Forked { parent: task, child });
+                self.begin(name, TaskEvent::Forked { parent: task, child });
             }
             Deed::Thread(name) => {
                 let child = self.tasks.thread(actor, name)?;
-                self.service.task_event(self.now, TaskEvent::ThreadStarted { parent: task, child });
+                self.begin(name, TaskEvent::ThreadStarted { parent: task, child });
             }
             Deed::Exec => {
                 let ended = self.tasks.exec(actor)?;
@@ -302,6 +325,9 @@ impl World for CoreWorld {
             Deed::Arguments => {
                 let helper = self.helpers.get(actor).context("an actor that is no helper")?;
                 given.out = helper.upcall.arguments().join(" ").into_bytes();
+                if let Some(callout) = helper.upcall.callout_argument() {
+                    given.out.extend([b" ", callout].concat());
+                }
             }
             Deed::SetIds(which, wanted) => {
                 let task = self.tasks.find_mut(actor)?;

@@ -148,6 +148,12 @@ pub enum Sleep {
     BeforeFilter,
 }
 
+/// True for a process under a filter.
+pub fn is_trapped(pid: i64) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line == "Seccomp:\t2")
+}
+
 /// How often a thread has gone to sleep, if it now waits in one of the three calls: the
 /// same number again says that it has not woken meanwhile.
 pub fn sleeps(sleep: Sleep, pid: i64, tid: i64) -> Option<u64> {

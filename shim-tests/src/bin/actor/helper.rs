@@ -17,7 +17,10 @@ pub(crate) fn line(socket: &str, arguments: &[&str]) -> Result<Option<RawFd>> {
     nix::unistd::alarm::set(LIFE_S);
     let Ok(mut socket) = UnixStream::connect(socket) else { return Ok(None) };
     let key: i32 = arguments.get(1).context("no key among the arguments")?.parse()?;
-    let requester = requester(key)?;
+    let process = arguments.get(5).and_then(|ring| ring.parse().ok()).unwrap_or_default();
+    let keys = std::fs::read_to_string("/proc/keys")?;
+    let requester = requester(&keys, key).or_else(|| leader(&keys, process));
+    let requester = requester.context("nobody has requested it")?;
     let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
     wire::send(&mut socket, &HelperHello { requester, arguments })?;
     let Some([line, null]) = receive(&socket)? else { return Ok(None) };
@@ -29,11 +32,18 @@ pub(crate) fn line(socket: &str, arguments: &[&str]) -> Result<Option<RawFd>> {
 }
 
 /// The thread that the authorisation key says requested a key.
-fn requester(key: i32) -> Result<i64> {
-    let text = std::fs::read_to_string("/proc/keys")?;
+fn requester(keys: &str, key: i32) -> Option<i64> {
     let mark = format!(" key:{key:x} pid:");
-    let rest = text.lines().find_map(|line| line.split_once(&mark)).context("no authority")?.1;
-    Ok(rest.split(' ').next().unwrap_or_default().parse()?)
+    let rest = keys.lines().find_map(|line| line.split_once(&mark))?.1;
+    rest.split(' ').next()?.parse().ok()
+}
+
+/// The main thread of the process after which a process keyring is named, in old kernels,
+/// which have no authorisation keys.
+fn leader(keys: &str, ring: i32) -> Option<i64> {
+    let mark = format!("{ring:08x} ");
+    let line = keys.lines().find(|line| line.starts_with(&mark))?;
+    line.split_once(" _pid.")?.1.split(':').next()?.parse().ok()
 }
 
 /// The descriptors that come with the word that this helper is expected.

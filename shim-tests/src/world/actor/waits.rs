@@ -68,13 +68,15 @@ impl ActorWorld {
     /// True when the actor waits for what somebody else does: it sleeps, and goes on doing
     /// so.
     fn stays_waiting(&mut self, actor: &str) -> Result<bool> {
-        let (sleep, long_ms) = match self.road {
-            Road::Kernel => (Sleep::InCall, GLANCE_MS),
-            Road::Preload(_) => (Sleep::InLibrary, GLANCE_MS),
-            // It may as well be on its way to a helper.
-            Road::Supervised(_) => (Sleep::BeforeFilter, START_MS),
-        };
+        let is_kernel = matches!(self.road, Road::Kernel);
         let line = self.line(actor)?;
+        // Helpers of a preloaded domain may have a filter as well.
+        let (sleep, long_ms) = match upcall::is_trapped(line.pid) {
+            // It may as well be on its way to a helper.
+            true => (Sleep::BeforeFilter, START_MS),
+            false if is_kernel => (Sleep::InCall, GLANCE_MS),
+            false => (Sleep::InLibrary, GLANCE_MS),
+        };
         let Some(times) = upcall::sleeps(sleep, line.pid, line.tid) else {
             return Ok(false);
         };
