@@ -43,17 +43,6 @@ pub(crate) enum Road {
     Trapped(Box<Trapped>),
 }
 
-impl Road {
-    /// The number of the caller's thread, if it is for us to see that a signal has come for
-    /// it.
-    fn tid_to_watch(&self) -> Option<u32> {
-        match self {
-            Road::Trapped(trapped) => Some(trapped.tid()),
-            Road::Connection(_) | Road::Nobody => None,
-        }
-    }
-}
-
 /// The process that caused an upcall.
 #[derive(Debug)]
 pub(crate) struct Requester {

@@ -49,6 +49,16 @@ impl Trapped {
         self.call.tid
     }
 
+    /// A signal may end the wait: then it begins anew, if all that it does is to ask.
+    pub(crate) fn note_interruptible(&mut self) {
+        self.deed = self.deed.filter(|deed| !deed.wants_a_key);
+    }
+
+    /// True when it is made once more by that call.
+    pub(super) fn is_once_more(&self, deed: &Deed) -> bool {
+        self.deed.as_ref() == Some(deed)
+    }
+
     /// Answers it, unless its thread has ended. Never waits: what is to be written into the
     /// caller's memory is left to those who may.
     pub(crate) fn answer(self: Box<Trapped>, answer: Answer, data: Data) {

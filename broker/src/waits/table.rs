@@ -8,6 +8,7 @@ use keyshim_abi::caller::TaskId;
 use keyshim_keys::CallId;
 
 use super::{Outbox, Road};
+use crate::supervisor::Trapped;
 
 /// Threads looked at in one round.
 const LOOKS_MAX: usize = 32;
@@ -40,9 +41,12 @@ impl Waits {
     }
 
     /// Notes that a call waits, and whether a signal would end that.
-    pub(crate) fn add(&mut self, call: CallId, task: TaskId, road: Road, interruptible: bool) {
-        if let Some(tid) = road.tid_to_watch().filter(|_| interruptible) {
-            self.watched.insert(call, tid);
+    pub(crate) fn add(&mut self, call: CallId, task: TaskId, mut road: Road, interruptible: bool) {
+        if let Road::Trapped(trapped) = &mut road
+            && interruptible
+        {
+            trapped.note_interruptible();
+            self.watched.insert(call, trapped.tid());
         }
         self.of_tasks.insert((task, call));
         self.calls.insert(call, Waiting { task, road });
@@ -54,6 +58,18 @@ impl Waits {
         self.of_tasks.remove(&(task, call));
         self.watched.remove(&call);
         Some(road)
+    }
+
+    /// Takes the roads back from those of a thread's calls that are made once more: what they
+    /// are answered with is nothing that it has missed.
+    pub(crate) fn abandon(&mut self, task: TaskId, is_once_more: impl Fn(&Trapped) -> bool) {
+        for call in self.of_task(task) {
+            let Some(Waiting { road, .. }) = self.calls.get_mut(&call) else { continue };
+            if matches!(road, Road::Trapped(trapped) if is_once_more(trapped)) {
+                *road = Road::Nobody;
+                self.watched.remove(&call);
+            }
+        }
     }
 
     /// True when that call came out of the kernel.
