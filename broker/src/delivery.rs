@@ -24,9 +24,7 @@ impl Server {
             match deed {
                 Deed::Reply(Road::Connection(id), answer, data) => self.reply(id, answer, data),
                 Deed::Reply(Road::Nobody, ..) => {}
-                Deed::Reply(Road::Trapped(trapped), answer, data) => {
-                    trapped.answer(answer, &data.0)
-                }
+                Deed::Reply(Road::Trapped(trapped), answer, data) => trapped.answer(answer, data),
                 Deed::CallOut(upcall, requester) => match self.helpers.get() {
                     Some(helpers) => helpers.call_out(upcall, requester),
                     None => self.upcall_failed(upcall.id, Errno::ENOKEY),

@@ -198,7 +198,7 @@ impl Domain {
     /// A connection was closed.
     pub(crate) fn hang_up(&mut self, task: TaskId, connection: u64) {
         self.tasks.hang_up(task, connection);
-        for call in self.waits.of_connection(connection) {
+        for call in self.waits.of_connection(task, connection) {
             self.interrupt_call(call);
         }
     }
@@ -239,8 +239,9 @@ impl Domain {
         let progress = match outcome {
             Ok(Outcome::Done(answer)) => Ok(Progress::Answered(answer)),
             Ok(Outcome::Waiting) => {
-                self.waits.add(id, task, road());
-                Ok(Progress::Waits { interruptible: self.service.is_interruptible(id) })
+                let interruptible = self.service.is_interruptible(id);
+                self.waits.add(id, task, road(), interruptible);
+                Ok(Progress::Waits { interruptible })
             }
             Err(reason) => Err(reason),
         };

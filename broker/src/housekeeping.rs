@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, after, bounded, never};
 use crossbeam::select;
-use keyshim_keys::Now;
+use keyshim_keys::{CallId, Now};
 
 use crate::fault::CutOff;
 use crate::host;
+use crate::proc;
 use crate::server::{Lifetime, Server};
 
 /// How long half a frame, or an unread reply, may lie without progress, and how
@@ -197,7 +198,7 @@ impl Agenda {
     pub(crate) fn look(&mut self, server: &Server) {
         self.look_after_execve(server);
         if self.signals.is_some_and(|at| at <= Instant::now()) {
-            let waits = server.domain().interrupt_by_signals();
+            let waits = look_for_signals(server);
             self.signals = waits.then(|| Instant::now() + SIGNAL_LOOK);
         }
         if self.collection.is_some_and(|at| at <= host::now()) {
@@ -242,6 +243,22 @@ fn until(at: Now) -> Instant {
     let seconds = u64::try_from(at.0 - host::now().0).unwrap_or_default();
     // An hour at most: the clock may be set, and the date of expiry with it.
     Instant::now() + Duration::from_secs(seconds.min(3600)) + Duration::from_millis(500)
+}
+
+/// Looks whether signals have come for trapped calls that wait, a few of which have their
+/// turn. True while there are such calls. To ask for them takes long, and nobody need wait
+/// for it: what is interrupted is a call, which goes by a number of its own.
+fn look_for_signals(server: &Server) -> bool {
+    let watched = server.domain().waits.next_watched();
+    let has_signal = |&&(_, tid): &&(CallId, u32)| proc::has_signal(tid);
+    let signalled: Vec<_> = watched.iter().filter(has_signal).collect();
+    if !signalled.is_empty() {
+        let mut domain = server.domain();
+        for &&(call, _) in &signalled {
+            domain.interrupt_call(call);
+        }
+    }
+    !watched.is_empty()
 }
 
 /// Cuts off who has stalled for too long; since when the longest of the others has.

@@ -13,6 +13,7 @@ mod journal;
 mod memory;
 pub(crate) mod notify;
 pub(crate) mod probe;
+mod scribes;
 mod trapped;
 pub(crate) mod trial;
 
@@ -24,7 +25,7 @@ use keyshim_abi::caller::TaskId;
 use keyshim_abi::gate::{GATES, entered};
 use keyshim_abi::limits::STRINGS_LEN_MAX;
 use keyshim_abi::marshal::{self, RawCall};
-use keyshim_abi::{Errno, Reply};
+use keyshim_abi::{Errno, Reply, Serial};
 use nix::errno::Errno as System;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::{Zeroize, Zeroizing};
@@ -40,6 +41,7 @@ pub(crate) use channel::Listener;
 use journal::{Deed, Journal};
 use memory::CallerMemory;
 use notify::Notification;
+use scribes::Scribes;
 pub(crate) use trapped::Trapped;
 
 /// A filter's listener with the domain that answers.
@@ -52,6 +54,8 @@ pub(crate) struct Supervisor {
     journal: Option<Mutex<Journal>>,
     /// Whether receiving ends when no program is left (Linux 6.11).
     receiving_ends: bool,
+    /// Who write what calls that have waited are answered with.
+    scribes: Scribes,
 }
 
 impl Supervisor {
@@ -76,6 +80,7 @@ impl Supervisor {
             server: Arc::clone(server),
             journal: (!listener.installed.is_killable_only).then(Mutex::default),
             receiving_ends: host::kernel_is_at_least(6, 11),
+            scribes: Scribes::default(),
         })
     }
 
@@ -178,8 +183,7 @@ impl Supervisor {
         };
         let deed =
             self.with_journal(|journal| journal.deed(raw, call.instruction, &request)).flatten();
-        let unheard = self.with_journal(|journal| journal.take(task, deed.as_ref()));
-        if let Some(value) = unheard.flatten() {
+        if let Some(value) = self.unheard(&mut domain, task, deed.as_ref()) {
             let done = deed.map(|deed| (task, deed));
             return Some(Outcome { value, done, carries_payload });
         }
@@ -203,6 +207,18 @@ impl Supervisor {
         // What failed has changed nothing, and may be tried again.
         let done = deed.filter(|_| value >= 0).map(|deed| (task, deed));
         Some(Outcome { value, done, carries_payload })
+    }
+
+    /// What a thread makes a call once more for, if that has been done and still counts.
+    fn unheard(&self, domain: &mut Domain, task: TaskId, deed: Option<&Deed>) -> Option<i64> {
+        let value = self.with_journal(|journal| journal.take(task, deed)).flatten();
+        let deed = deed?;
+        domain.waits.abandon(task, |trapped| trapped.is_once_more(deed));
+        let is_live = |value: i64| {
+            let serial = i32::try_from(value).ok().and_then(Serial::new);
+            serial.is_some_and(|serial| domain.service.is_live(host::now(), serial))
+        };
+        value.filter(|&value| !deed.wants_a_key || is_live(value))
     }
 
     /// Who calls, if it is known and still waits: so it was this thread whose memory

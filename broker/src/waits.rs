@@ -3,9 +3,9 @@
 //! Nothing is sent while the domain is locked: what its core wants done is put into an
 //! [`Outbox`], and delivered by whichever thread has the lock no more.
 
-use std::collections::HashMap;
+mod table;
+
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use crossbeam::queue::SegQueue;
 use keyshim_abi::Errno;
@@ -18,8 +18,8 @@ use crate::domain::Domain;
 use crate::fault::CutOff;
 use crate::host;
 use crate::identity::ThreadRef;
-use crate::proc;
 use crate::supervisor::Trapped;
+pub(crate) use table::Waits;
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,75 +66,6 @@ pub(crate) enum Deed {
 /// wait.
 pub(crate) type Outbox = SegQueue<Deed>;
 
-struct Waiting {
-    task: TaskId,
-    road: Road,
-}
-
-/// The calls that wait.
-#[derive(Default)]
-pub(crate) struct Waits {
-    calls: HashMap<CallId, Waiting>,
-    last: u64,
-    /// Where deeds go.
-    pub(crate) outbox: Arc<Outbox>,
-}
-
-impl Waits {
-    /// A number for the next call.
-    pub(crate) fn number(&mut self) -> CallId {
-        self.last += 1;
-        CallId(self.last)
-    }
-
-    /// Notes that a call waits.
-    pub(crate) fn add(&mut self, call: CallId, task: TaskId, road: Road) {
-        self.calls.insert(call, Waiting { task, road });
-    }
-
-    /// Takes out a call that is answered.
-    pub(crate) fn take(&mut self, call: CallId) -> Option<Road> {
-        self.calls.remove(&call).map(|waiting| waiting.road)
-    }
-
-    /// True when that call came out of the kernel.
-    pub(crate) fn is_trapped(&self, call: CallId) -> bool {
-        self.calls.get(&call).is_some_and(|waiting| matches!(waiting.road, Road::Trapped(_)))
-    }
-
-    /// Notes that what a call is answered with is for a signal's sake.
-    fn note_interrupted(&mut self, call: CallId) {
-        if let Some(Waiting { road: Road::Trapped(trapped), .. }) = self.calls.get_mut(&call) {
-            trapped.is_interrupted = true;
-        }
-    }
-
-    /// The calls of a thread, which are several if signals have interrupted it.
-    pub(crate) fn of_task(&self, task: TaskId) -> Vec<CallId> {
-        // Nearly always there is none at all.
-        let of_task =
-            |(&call, waiting): (&CallId, &Waiting)| (waiting.task == task).then_some(call);
-        self.calls.iter().filter_map(of_task).collect()
-    }
-
-    /// The calls of a connection.
-    pub(crate) fn of_connection(&self, id: u64) -> Vec<CallId> {
-        let of_connection = |(&call, waiting): (&CallId, &Waiting)| {
-            matches!(waiting.road, Road::Connection(its) if its == id).then_some(call)
-        };
-        self.calls.iter().filter_map(of_connection).collect()
-    }
-
-    /// The trapped calls with the numbers of their threads.
-    pub(crate) fn trapped(&self) -> Vec<(CallId, u32)> {
-        let of_thread = |(&call, waiting): (&CallId, &Waiting)| match &waiting.road {
-            Road::Trapped(trapped) => Some((call, trapped.tid())),
-            Road::Connection(_) | Road::Nobody => None,
-        };
-        self.calls.iter().filter_map(of_thread).collect()
-    }
-}
-
 impl Domain {
     /// Takes out what the core wants done. Comes after every input, while its calls are
     /// still waited for.
@@ -175,18 +106,6 @@ impl Domain {
         let is_answered = self.service.cancel(host::now(), call);
         self.take_deeds();
         is_answered
-    }
-
-    /// Looks whether signals have come for trapped calls. True while there are such calls.
-    pub(crate) fn interrupt_by_signals(&mut self) -> bool {
-        let trapped = self.waits.trapped();
-        let mut is_any_left = false;
-        for (call, tid) in trapped {
-            if self.service.is_interruptible(call) {
-                is_any_left |= !proc::has_signal(tid) || !self.interrupt_call(call);
-            }
-        }
-        is_any_left
     }
 
     /// The helper of an upcall has begun: this process, which has not executed its

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::held::HeldKey;
 
 /// A call, as the shell numbers it: no two that wait have the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
 /// An upcall, as the service numbers it; never used again.

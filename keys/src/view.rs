@@ -119,6 +119,12 @@ impl KeyService {
         found.is_some_and(|(ring, key)| self.store.get(key).parents.as_slice().contains(&ring))
     }
 
+    /// True if there is a key of that serial that can still be had.
+    #[must_use]
+    pub fn is_live(&self, now: Now, serial: Serial) -> bool {
+        self.store.find(serial).is_some_and(|ix| self.store.get(ix).validate(now).is_ok())
+    }
+
     /// Every key, in the order of serials. Who shows them asks [`KeyService::view`].
     #[must_use]
     pub fn serials(&self) -> Vec<Serial> {

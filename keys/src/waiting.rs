@@ -5,9 +5,10 @@
 //! that point have no lasting effect; so each operation is written as if it never
 //! waited.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use keyshim_abi::caller::TaskId;
 use keyshim_abi::frame::{self, Message};
 use keyshim_abi::limits::REQUEST_HEAD_LEN_MAX;
 use keyshim_abi::{Errno, Request};
@@ -49,11 +50,12 @@ impl Until {
     }
 }
 
-/// Who waits, by key in the order of arrival, and by call.
+/// Who waits, by key in the order of arrival, by call and by task.
 #[derive(Default)]
 pub(crate) struct Waiters {
     queue: BTreeMap<(KeyIx, u64), Waiter>,
     by_call: BTreeMap<CallId, (KeyIx, u64)>,
+    by_task: BTreeSet<(TaskId, CallId)>,
     next: u64,
 }
 
@@ -62,12 +64,15 @@ impl Waiters {
         let place = (key, self.next);
         self.next += 1;
         self.by_call.insert(waiter.call, place);
+        self.by_task.insert((waiter.who.task, waiter.call));
         self.queue.insert(place, waiter);
     }
 
     fn take(&mut self, call: CallId) -> Option<(KeyIx, Waiter)> {
         let place = self.by_call.remove(&call)?;
-        self.queue.remove(&place).map(|waiter| (place.0, waiter))
+        let waiter = self.queue.remove(&place)?;
+        self.by_task.remove(&(waiter.who.task, call));
+        Some((place.0, waiter))
     }
 
     fn first(&mut self, key: KeyIx) -> Option<Waiter> {
@@ -85,10 +90,18 @@ impl Waiters {
         self.by_call.contains_key(&call)
     }
 
+    fn of_task(&self, task: TaskId) -> Vec<CallId> {
+        let of_task = self.by_task.range((task, CallId(0))..=(task, CallId(u64::MAX)));
+        of_task.map(|&(_, call)| call).collect()
+    }
+
     pub(crate) fn is_sound(&self) -> bool {
         self.queue.len() == self.by_call.len()
+            && self.queue.len() == self.by_task.len()
             && self.by_call.iter().all(|(call, place)| {
-                self.queue.get(place).is_some_and(|waiter| waiter.call == *call)
+                self.queue.get(place).is_some_and(|waiter| {
+                    waiter.call == *call && self.by_task.contains(&(waiter.who.task, *call))
+                })
             })
     }
 }
@@ -149,10 +162,8 @@ impl KeyService {
     }
 
     /// The waits of a task end with it.
-    pub(crate) fn interrupt_task(&mut self, task: keyshim_abi::caller::TaskId) {
-        let of_task = self.waiters.iter().filter(|(_, waiter)| waiter.who.task == task);
-        let calls: Vec<CallId> = of_task.map(|(_, waiter)| waiter.call).collect();
-        for call in calls {
+    pub(crate) fn interrupt_task(&mut self, task: TaskId) {
+        for call in self.waiters.of_task(task) {
             self.interrupt(call);
         }
     }

@@ -6,6 +6,8 @@
 mod conduct;
 #[path = "upcalls/roads.rs"]
 mod roads;
+#[path = "upcalls/waiting.rs"]
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,13 +21,19 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const RULES: &str = "/etc/request-key.d/keyshim-tests.conf";
 const REQUEST_KEY: &str = "/sbin/request-key";
 
-/// The roads, with the build of a program that takes it.
-const ROADS: &[(&str, Build)] =
-    &[("preload", Build::Dynamic), ("seccomp", Build::Static), ("both", Build::Dynamic)];
+/// Programs that say the same on the kernel and by a road: options, and what they are made
+/// into to take it.
+const SAME_AS_KERNEL: &[(&str, &[&str], Build)] = &[
+    ("waits", &["preload"], Build::Dynamic),
+    ("waits", &["seccomp"], Build::Static),
+    ("waits", &["both"], Build::Dynamic),
+    ("anew", &["seccomp", "--interruptible"], Build::Static),
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::from_args();
     let mut trials = conduct::trials();
+    trials.extend(waiting::trials());
     let is_root = nix::unistd::geteuid().is_root();
     trials.extend(roads::trials(is_root));
     let unfit = if !is_root {
@@ -35,13 +43,13 @@ fn main() -> Result<()> {
     } else {
         None
     };
-    for &(mode, build) in ROADS {
-        let name = format!("same::waits_{mode}");
+    for &(program, road, build) in SAME_AS_KERNEL {
+        let name = format!("same::{program}_{}", road.join("_").replace('-', ""));
         let why = unfit.or_else(|| build.missing());
         if let Some(why) = why {
             eprintln!("skipped: {name}: {why}");
         }
-        let trial = Trial::test(name, move || same_as_kernel(mode, build));
+        let trial = Trial::test(name, move || same_as_kernel(program, road, build));
         trials.push(trial.with_ignored_flag(why.is_some()));
     }
     let rule = Rule::put(unfit.is_none() && !arguments.list)?;
@@ -87,14 +95,16 @@ fn under_keyshim(mode: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn same_as_kernel(mode: &str, build: Build) -> Result<(), Failed> {
-    let path = compile("waits", build)?;
+fn same_as_kernel(program: &str, road: &[&str], build: Build) -> Result<(), Failed> {
+    let path = compile(program, build)?;
     let kernel = told(&run(&mut bare(&path))?);
-    let keyshim = told(&run(under_keyshim(mode)?.arg("--").arg(&path))?);
+    let (mode, options) = road.split_first().context("a mode")?;
+    let mut command = under_keyshim(mode)?;
+    let keyshim = told(&run(command.args(options).arg("--").arg(&path))?);
     if kernel != keyshim {
         return Err(format!("on the kernel:\n{kernel}\nunder keyshim:\n{keyshim}").into());
     }
-    if !kernel.contains("payload right") {
+    if !kernel.contains("payload right") && !kernel.contains("alive 1") {
         return Err(format!("no helper came:\n{kernel}").into());
     }
     Ok(())

@@ -10,7 +10,8 @@
 //! new call each time. In between, the handler may have made calls of its own, and some
 //! of those may not have been heard either; so a thread has several such results, and
 //! they are forgotten after a number of other calls, lest one be the answer to a call
-//! that was never interrupted. What may as well be done again is not kept at all.
+//! that was never interrupted. What may as well be done again is not kept at all, and of
+//! requests for keys those are not that Linux lets a signal interrupt: they begin anew.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -32,6 +33,8 @@ pub(crate) struct Deed {
     raw: RawCall,
     instruction: u64,
     content: u64,
+    /// It asks for a key, wherever that is from: once the key has died, for another one.
+    pub(super) wants_a_key: bool,
 }
 
 struct Unheard {
@@ -62,8 +65,12 @@ impl Journal {
         instruction: u64,
         request: &Request<'_>,
     ) -> Option<Deed> {
-        let content = || self.secret.hash_one(request);
-        (!is_repeatable(request)).then(|| Deed { raw: *raw, instruction, content: content() })
+        let deed = || {
+            let content = self.secret.hash_one(request);
+            let wants_a_key = matches!(request, Request::RequestKey { .. });
+            Deed { raw: *raw, instruction, content, wants_a_key }
+        };
+        (!is_repeatable(request)).then(deed)
     }
 
     /// Notes that a call was carried out and its thread did not hear of it.

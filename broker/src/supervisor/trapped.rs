@@ -7,10 +7,12 @@ use keyshim_abi::caller::TaskId;
 use keyshim_abi::marshal::{self, RawCall};
 use keyshim_abi::reply::Answer;
 use keyshim_abi::{Errno, Reply};
+use keyshim_keys::Data;
 
 use super::journal::Deed;
 use super::memory::CallerMemory;
 use super::notify::{self, Notification};
+use super::scribes::{self, Late};
 use super::{Outcome, Supervisor, unless_barred};
 
 /// What the kernel itself says inside for a call that a signal has interrupted: it begins
@@ -47,12 +49,32 @@ impl Trapped {
         self.call.tid
     }
 
-    /// Answers it, unless its thread has ended.
-    pub(crate) fn answer(self, answer: Answer, data: &[u8]) {
-        let Trapped { supervisor, call, raw, task, deed, is_interrupted } = self;
-        if is_interrupted && answer == Err(Errno::EINTR) {
-            return supervisor.answer(call.id, Outcome::interrupted());
+    /// A signal may end the wait: then it begins anew, if all that it does is to ask.
+    pub(crate) fn note_interruptible(&mut self) {
+        self.deed = self.deed.filter(|deed| !deed.wants_a_key);
+    }
+
+    /// True when it is made once more by that call.
+    pub(super) fn is_once_more(&self, deed: &Deed) -> bool {
+        self.deed.as_ref() == Some(deed)
+    }
+
+    /// Answers it, unless its thread has ended. Never waits: what is to be written into the
+    /// caller's memory is left to those who may.
+    pub(crate) fn answer(self: Box<Trapped>, answer: Answer, data: Data) {
+        if self.is_interrupted && answer == Err(Errno::EINTR) {
+            return self.supervisor.answer(self.call.id, Outcome::interrupted());
         }
+        if data.0.is_empty() {
+            return self.write(answer, &[]);
+        }
+        let supervisor = Arc::clone(&self.supervisor);
+        scribes::write(&supervisor, Late { trapped: self, answer, data });
+    }
+
+    /// The same with the data, for as long as the caller's memory makes that take.
+    pub(super) fn write(self, answer: Answer, data: &[u8]) {
+        let Trapped { supervisor, call, raw, task, deed, is_interrupted: _ } = self;
         let memory = CallerMemory::of(call.tid);
         // The number stands for this thread as long as it waits.
         let is_there = notify::is_waiting(supervisor.listener.as_fd(), call.id);
