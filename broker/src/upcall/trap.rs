@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use crossbeam::channel::bounded;
 use keyshim_abi::Errno;
 use keyshim_abi::gate::GATES;
+use once_cell::sync::Lazy;
 
 use super::Helpers;
 use crate::fault::Fault;
@@ -15,12 +16,19 @@ use crate::pool;
 use crate::server::Server;
 use crate::supervisor::channel::Listener;
 use crate::supervisor::notify::{self, Terms};
-use crate::supervisor::{Supervisor, filter};
+use crate::supervisor::{Supervisor, filter, probe};
 
 thread_local! {
     /// Of a thread that starts helpers for one domain only.
     static IS_SET: Cell<bool> = const { Cell::new(false) };
 }
+
+/// True if no filter above us, which only a trial can tell, answers key calls before ours would.
+static WOULD_BE_ASKED: Lazy<bool> = Lazy::new(|| {
+    let outcome = probe::try_native().map(|trial| trial.outcome);
+    tracing::debug!(?outcome, "helpers begin under a filter of somebody else");
+    matches!(outcome, Ok(probe::Outcome::Caught))
+});
 
 /// Has the kernel trap the calls of all that this thread starts from now on, if it may do so
 /// without taking anything from it.
@@ -36,6 +44,9 @@ pub(super) fn is_set(helpers: &Helpers, server: &Arc<Server>) -> Result<bool, Er
 }
 
 fn set(helpers: &Helpers, server: &Arc<Server>) -> Result<bool, Fault> {
+    if notify::is_under_filter() && !*WOULD_BE_ASKED {
+        return Ok(false);
+    }
     // Before anything that only the preloaded library could show them.
     if helpers.surroundings.library.is_some() && helpers.furnished(server).is_none() {
         return Ok(false);
