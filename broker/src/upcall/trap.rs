@@ -12,15 +12,24 @@ use once_cell::sync::Lazy;
 
 use super::Helpers;
 use crate::fault::Fault;
-use crate::pool;
 use crate::server::Server;
 use crate::supervisor::channel::Listener;
 use crate::supervisor::notify::{self, Terms};
 use crate::supervisor::{Supervisor, filter, probe};
+use crate::{pool, proc};
+
+/// What lets a process put itself under a filter and give up nothing for it.
+const CAP_SYS_ADMIN: u32 = 21;
 
 thread_local! {
     /// Of a thread that starts helpers for one domain only.
     static IS_SET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether helpers may get a filter that costs them nothing. To be asked before somebody waits
+/// for any child of this process, and would find that of a trial.
+pub(super) fn is_possible() -> bool {
+    proc::capable(CAP_SYS_ADMIN) && (!notify::is_under_filter() || *WOULD_BE_ASKED)
 }
 
 /// True if no filter above us, which only a trial can tell, answers key calls before ours would.
@@ -44,9 +53,6 @@ pub(super) fn is_set(helpers: &Helpers, server: &Arc<Server>) -> Result<bool, Er
 }
 
 fn set(helpers: &Helpers, server: &Arc<Server>) -> Result<bool, Fault> {
-    if notify::is_under_filter() && !*WOULD_BE_ASKED {
-        return Ok(false);
-    }
     // Before anything that only the preloaded library could show them.
     if helpers.surroundings.library.is_some() && helpers.furnished(server).is_none() {
         return Ok(false);
