@@ -57,8 +57,6 @@ const DEPTH_MAX: usize = 16;
 const NESTED_MAX: usize = 256;
 /// Requests that wait for their turn.
 const QUEUE_MAX: usize = 64 * 1024;
-/// What lets a process put itself under a filter and give up nothing for it.
-const CAP_SYS_ADMIN: u32 = 21;
 /// Ancestors looked at before a process counts as none of a helper's.
 const ANCESTORS_MAX: usize = 64;
 
@@ -183,7 +181,7 @@ impl Helpers {
         let rules = calling.handlers.as_deref().map(Rules::read).transpose()?.unwrap_or_default();
         let home = OnceCell::new();
         let (ignored, crew) = (child::ignored_signals().into(), Mutex::default());
-        let may_trap = AtomicBool::new(proc::capable(CAP_SYS_ADMIN));
+        let may_trap = AtomicBool::new(trap::is_possible());
         Ok(Arc::new(Helpers {
             server,
             calling,

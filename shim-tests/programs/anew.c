@@ -7,6 +7,7 @@
 
 static char description[64];
 static int *first_key;
+static pid_t *has_it;
 static volatile pid_t first;
 static volatile sig_atomic_t handled;
 
@@ -95,15 +96,8 @@ static long unlink_it(long key)
 	return done;
 }
 
-static long let_expire(long key)
-{
-	long done = KEYCTL(SET_TIMEOUT, key, 1, 0, 0);
-	rest(2.2);
-	return done;
-}
-
 /* A process that has the key, where we do not search. */
-static pid_t keeper(long key)
+static void keep(long key)
 {
 	int kept[2];
 	char byte = 0;
@@ -115,7 +109,20 @@ static pid_t keeper(long key)
 		_exit(0);
 	}
 	must(read(kept[0], &byte, 1) == 1, "wait until it is kept");
-	return child;
+	*has_it = child;
+}
+
+static long keep_elsewhere(long key)
+{
+	keep(key);
+	return KEYCTL(UNLINK, key, SESSION, 0, 0);
+}
+
+static long let_expire(long key)
+{
+	long done = KEYCTL(SET_TIMEOUT, key, 1, 0, 0);
+	rest(2.2);
+	return done;
 }
 
 /* What the interrupted call was once answered with is no answer to a later one. */
@@ -127,11 +134,11 @@ static void later(void)
 	long key = request("0.8", SESSION);
 	*first_key = key;
 	tell("request with an alarm", key);
-	pid_t child = keeper(key);
+	keep(key);
 	say("unlink it", KEYCTL(UNLINK, key, SESSION, 0, 0));
 	tell("the same request later", request("0.8", SESSION));
-	kill(child, SIGKILL);
-	reap(child, "who kept it");
+	kill(*has_it, SIGKILL);
+	reap(*has_it, "who kept it");
 }
 
 /* The same for the one whose request makes the key, where a signal interrupts that one too. */
@@ -154,6 +161,8 @@ int main(int argc, char **argv)
 	(void)argv;
 	first_key = mmap(NULL, sizeof *first_key, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	has_it = mmap(NULL, sizeof *has_it, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	own_session();
 	if (argc > 1) {
 		causing();
@@ -163,6 +172,8 @@ int main(int argc, char **argv)
 	second("invalidated", invalidate_it);
 	second("revoked", revoke_it);
 	second("unlinked", unlink_it);
+	second("kept elsewhere", keep_elsewhere);
+	kill(*has_it, SIGKILL);
 	second("expired", let_expire);
 	later();
 	return 0;

@@ -27,6 +27,8 @@ const SAME_AS_KERNEL: &[(&str, &[&str], Build)] = &[
     ("waits", &["preload"], Build::Dynamic),
     ("waits", &["seccomp"], Build::Static),
     ("waits", &["both"], Build::Dynamic),
+    ("becomes", &["preload"], Build::Dynamic),
+    ("becomes", &["seccomp"], Build::Static),
     ("anew", &["seccomp", "--interruptible"], Build::Static),
 ];
 

@@ -8,19 +8,36 @@ use std::sync::atomic::Ordering;
 use crossbeam::channel::bounded;
 use keyshim_abi::Errno;
 use keyshim_abi::gate::GATES;
+use once_cell::sync::Lazy;
 
 use super::Helpers;
 use crate::fault::Fault;
-use crate::pool;
 use crate::server::Server;
 use crate::supervisor::channel::Listener;
 use crate::supervisor::notify::{self, Terms};
-use crate::supervisor::{Supervisor, filter};
+use crate::supervisor::{Supervisor, filter, probe};
+use crate::{pool, proc};
+
+/// What lets a process put itself under a filter and give up nothing for it.
+const CAP_SYS_ADMIN: u32 = 21;
 
 thread_local! {
     /// Of a thread that starts helpers for one domain only.
     static IS_SET: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Whether helpers may get a filter that costs them nothing. To be asked before somebody waits
+/// for any child of this process, and would find that of a trial.
+pub(super) fn is_possible() -> bool {
+    proc::capable(CAP_SYS_ADMIN) && (!notify::is_under_filter() || *WOULD_BE_ASKED)
+}
+
+/// True if no filter above us, which only a trial can tell, answers key calls before ours would.
+static WOULD_BE_ASKED: Lazy<bool> = Lazy::new(|| {
+    let outcome = probe::try_native().map(|trial| trial.outcome);
+    tracing::debug!(?outcome, "helpers begin under a filter of somebody else");
+    matches!(outcome, Ok(probe::Outcome::Caught))
+});
 
 /// Has the kernel trap the calls of all that this thread starts from now on, if it may do so
 /// without taking anything from it.

@@ -1,6 +1,6 @@
 //! By what road the calls of helpers come.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use keyshim_tests::programs::{Build, bare, compile, run, told};
 use keyshim_tests::world::actor::beside;
 use libtest_mimic::{Failed, Trial};
@@ -15,6 +15,8 @@ const TESTS: &[Test] = &[
     ("is_trapped_for_a_while", is_trapped_for_a_while),
     ("is_preloaded_without_capabilities", is_preloaded_without_capabilities),
     ("is_preloaded_under_another_listener", is_preloaded_under_another_listener),
+    ("is_preloaded_behind_a_refusal", || is_preloaded_behind("enosys")),
+    ("is_preloaded_behind_a_death", || is_preloaded_behind("kill")),
 ];
 
 /// The tests of this file; `is_root` is needed for all.
@@ -101,6 +103,16 @@ fn is_preloaded_without_capabilities() -> Result<()> {
 fn is_preloaded_under_another_listener() -> Result<()> {
     let inside = ["keyshim", "run", "--mode", "seccomp", "--"];
     let (says, printed) = said("inside", &inside, "")?;
+    ensure!(printed == MADE, "{printed}");
+    ensure!(says == "Seccomp:\t2\n1\npreloaded\n", "{says}");
+    Ok(())
+}
+
+/// Where somebody above answers key calls before a filter of ours would be asked.
+fn is_preloaded_behind(how: &str) -> Result<()> {
+    let outer = compile("outer", Build::Dynamic)?;
+    let outer = outer.to_str().context("a name in UTF-8")?;
+    let (says, printed) = said(how, &[outer, how], "")?;
     ensure!(printed == MADE, "{printed}");
     ensure!(says == "Seccomp:\t2\n1\npreloaded\n", "{says}");
     Ok(())

@@ -12,10 +12,12 @@ type Test = (&'static str, fn() -> Result<()>);
 
 /// The tests of this file.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [Test; 3] = [
+    let tests: [Test; 5] = [
         ("a_crowd_costs_little", a_crowd),
         ("a_stuck_caller_holds_up_nobody", a_stuck_caller),
         ("a_dead_key_is_no_answer", a_dead_key),
+        ("a_killed_broker_ends_it_preload", || a_killed_broker("preload", Build::Dynamic)),
+        ("a_killed_broker_ends_it_seccomp", || a_killed_broker("seccomp", Build::Static)),
     ];
     let trial = |(name, test): Test| {
         let name = format!("waiting::{name}");
@@ -74,6 +76,21 @@ fn a_dead_key() -> Result<()> {
     let printed = with_rules("seccomp", &["--interruptible"], rules, &["anew", "causing"])?;
     let expected = "caused: ok\n\
                     handler ran 1 times, the key of the first request 0, alive 1\n";
+    ensure!(printed == expected, "{printed}");
+    Ok(())
+}
+
+/// A request that waits is over with its broker.
+fn a_killed_broker(mode: &str, build: Build) -> Result<()> {
+    let file = scratch(&format!("rules-bereft-{mode}"))?;
+    std::fs::write(&file, "[[rule]]\npayload = 'made by a rule'\ndelay_ms = 20000\n")?;
+    let mut command = under_keyshim(mode)?;
+    command.arg("--handlers").arg(&file).arg("--").arg(compile("bereft", build)?);
+    // Its status is that of a broker that was killed.
+    let printed = String::from_utf8(command.output()?.stdout)?;
+    std::fs::remove_file(file)?;
+    let expected = "request that waits: ENOSYS\nrequest after it: ENOSYS\n\
+                    requester: exit 0\nat once\n";
     ensure!(printed == expected, "{printed}");
     Ok(())
 }
